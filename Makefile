@@ -1,0 +1,61 @@
+# Every target makes the environment it needs; nothing has to be installed by hand.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO_VENV := .venv-protos
+PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install demo test test-slow test-all lint format protos protos-check models clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tidegate needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python examples/quickstart.py $(ARGS)
+
+test: install
+	$(BIN)/pytest $(ARGS)
+
+test-slow: install
+	$(BIN)/pytest -m "slow and not gpu and not compose" $(ARGS)
+
+test-all: install
+	$(BIN)/pytest -m "" $(ARGS)
+
+lint: install protos-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The generator has an environment of its own: code from this version runs on
+# protobuf 6.31 and newer, while the generator itself needs protobuf below 7.
+$(PROTO_VENV)/.installed: protos/requirements.txt
+	$(PYTHON) -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/pip install --quiet --requirement protos/requirements.txt
+	touch $@
+
+protos: $(PROTO_VENV)/.installed
+	PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" protos/generate.sh protos
+
+protos-check: $(PROTO_VENV)/.installed
+	PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" protos/generate.sh --check
+
+models: install
+	$(BIN)/python models/build.py
+
+clean:
+	rm -rf $(VENV) $(PROTO_VENV) .tidegate .pytest_cache .mypy_cache .ruff_cache .hypothesis
