@@ -1,0 +1,87 @@
+"""Counter-based random bits: a draw is a pure function of where it is used.
+
+A conventional generator hands out numbers in the order they are asked for, so
+a mask changes with the batch split, the padding and the point of resumption.
+Here every element is hashed from (key, sample, time, unit) alone, after Salmon
+et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), with the
+finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as the hash.
+
+Dimensions: T time, B batch (samples), U units.
+"""
+
+import torch
+from torch import Tensor
+
+_MULTIPLIER_1 = 0xBF58476D1CE4E5B9
+_MULTIPLIER_2 = 0x94D049BB133111EB
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+_WORD = 0xFFFFFFFFFFFFFFFF
+# Bits of a draw; a rate is rounded to a multiple of 2**-24, about 6e-8.
+_DRAW_BITS = 24
+
+
+def derive_key(*parts: int) -> int:
+    """Hashes integers, in order, into one 64-bit key."""
+    key = 0
+    for part in parts:
+        key = _mix_int((key + _GOLDEN_GAMMA + (part & _WORD)) & _WORD)
+    return key
+
+
+def drop(
+    key: int,
+    p: float,
+    *,
+    times: int,
+    samples: int,
+    units: int,
+    sample_offset: int = 0,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draws which elements to drop.
+
+    Args:
+        key: from :func:`derive_key`.
+        p: probability of True, in [0, 1].
+        times: T.
+        samples: B.
+        units: U.
+        sample_offset: index of the first sample in the whole batch, so that a
+            batch's parts draw what the whole would.
+        device: where the result lives.
+
+    Returns:
+        bool [T, B, U].
+    """
+    samples_at = torch.arange(sample_offset, sample_offset + samples, device=device)
+    times_at = torch.arange(times, device=device)
+    units_at = torch.arange(units, device=device)
+    bits = _mix(samples_at * _signed(_GOLDEN_GAMMA) + _signed(key))
+    bits = _mix(bits + times_at[:, None] * _signed(_GOLDEN_GAMMA))
+    bits = _mix(bits[:, :, None] + units_at * _signed(_GOLDEN_GAMMA))
+    return torch.lt(_shift(bits, 64 - _DRAW_BITS), round(p * 2**_DRAW_BITS))
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's finalizer; int64 products wrap as unsigned ones do."""
+    z = (z ^ _shift(z, 30)) * _signed(_MULTIPLIER_1)
+    z = (z ^ _shift(z, 27)) * _signed(_MULTIPLIER_2)
+    return z ^ _shift(z, 31)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's own keeps the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix_int(z: int) -> int:
+    z = ((z ^ (z >> 30)) * _MULTIPLIER_1) & _WORD
+    z = ((z ^ (z >> 27)) * _MULTIPLIER_2) & _WORD
+    return z ^ (z >> 31)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+__all__ = ["derive_key", "drop"]

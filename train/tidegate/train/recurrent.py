@@ -1,0 +1,376 @@
+"""The stacked recurrent network: one or two directions, six regularizers.
+
+Dimensions: T time, B batch, I input size, H hidden, G gates, L layers,
+D directions.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tidegate.train.arguments import check_choice, check_positive
+from tidegate.train.cells import State, Weights
+from tidegate.train.masks import LayerMasks, Masks, MaskSampler, expectation
+from tidegate.train.regularizers import Regularizer, Zoneout, check_combination, find
+from tidegate.train.unroll import Cell, find_cell, run_layer
+
+CELLS = ("lstm", "gru", "rnn")
+MERGES = ("concat", "sum")
+# Paths from input to output multiply with every layer; 2 or 3 are usual.
+USUAL_MAX_LAYERS = 4
+
+CellName: TypeAlias = Literal["lstm", "gru", "rnn"]
+Merge: TypeAlias = Literal["concat", "sum"]
+# h, or (h, c) for the LSTM, as torch.nn's modules take and return them.
+TorchState: TypeAlias = Tensor | tuple[Tensor, Tensor]
+
+
+class Recurrent(nn.Module):
+    """A stack of LSTM, GRU or simple RNN layers with recurrent regularizers.
+
+    Parameter names, shapes, gate order and state layout are those of
+    ``torch.nn.LSTM``, ``GRU`` and ``RNN``: a state_dict goes both ways. In
+    evaluation there are no masks: the network is torch's own, except under
+    zoneout, whose inference is the expectation of its recurrence.
+
+    With ``merge="sum"`` the two directions meet as y = W_f h_f + W_b h_b, one
+    weight matrix per direction (``weight_merge_l0``, ``weight_merge_l0_reverse``,
+    both [H, H]), and a layer's output keeps the width H. Initially both are the
+    identity matrix, so that y = h_f + h_b.
+
+    Args:
+        cell: "lstm", "gru" or "rnn" (tanh).
+        input_size: I.
+        hidden_size: H.
+        num_layers: L; more than 4 warn.
+        bidirectional: whether a second network reads the sequence backwards.
+        regularizers: instances from :mod:`tidegate.train.regularizers`.
+        reset_after: GRU only: the reset gate acts after the product with
+            W_hn (torch, cuDNN) or, if False, on h before it (the original paper).
+        merge: "concat" or "sum"; how two directions become one output.
+        batch_first: x is [B, T, I] if True, else [T, B, I]. States are
+            [L*D, B, H] always.
+        dtype: of the parameters.
+        device: of the parameters.
+
+    Attributes:
+        seed: of the masks; drawn from torch's generator, so ``torch.manual_seed``
+            fixes it.
+        step: forward passes with masks so far; with ``seed`` it determines the
+            next masks.
+
+    Raises:
+        ValueError: an argument is unknown or out of its range, or the
+            regularizers have no meaning together.
+    """
+
+    def __init__(
+        self,
+        cell: CellName,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        regularizers: Sequence[Regularizer] = (),
+        reset_after: bool = True,
+        merge: Merge = "concat",
+        batch_first: bool = True,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("cell", cell, CELLS)
+        check_choice("merge", merge, MERGES)
+        for name, value in (
+            ("input_size", input_size),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ):
+            check_positive(name, value)
+        check_combination(regularizers, cell)
+        _warn_of_depth(num_layers)
+        self.cell = cell
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.regularizers = tuple(regularizers)
+        self.reset_after = reset_after
+        self.merge = merge
+        self.batch_first = batch_first
+        self._register(dtype, torch.device(device) if device is not None else None)
+        self.reset_parameters()
+        self.seed = int(torch.randint(2**62, ()))
+        self.step = 0
+
+    @property
+    def num_directions(self) -> int:
+        """D."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width of the output: H, or 2H for two concatenated directions."""
+        return self.hidden_size * (self.num_directions if self.merge == "concat" else 1)
+
+    @property
+    def gates(self) -> int:
+        """G: 4 for the LSTM, 3 for the GRU, 1 for the RNN."""
+        return self._cell().gates
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws the weights as torch.nn does: uniform within 1 / sqrt(H)."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for name, parameter in self.named_parameters():
+            if name.startswith("weight_merge"):
+                nn.init.eye_(parameter)
+            else:
+                nn.init.uniform_(parameter, -bound, bound)
+
+    def weights(self, layer: int, direction: int) -> Weights:
+        """The weights of a layer (from 0) and direction (0 forward, 1 reverse)."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return Weights(*(self._parameter(name, layer, direction) for name in names))
+
+    def merge_weight(self, layer: int, direction: int) -> Tensor:
+        """W_f (direction 0) or W_b (1) of ``merge="sum"``, [H, H]."""
+        return self._parameter("weight_merge", layer, direction)
+
+    def layer_input_size(self, layer: int) -> int:
+        """Width of what a layer reads."""
+        return self.input_size if layer == 0 else self.output_size
+
+    def sample_masks(
+        self,
+        batch: int,
+        time: int,
+        *,
+        sample_offset: int = 0,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> Masks:
+        """Draws the masks of the present ``seed`` and ``step``; the same every time.
+
+        Args:
+            batch: B.
+            time: T.
+            sample_offset: index of the first sample in the whole batch.
+            dtype: of the masks; None: as the parameters.
+            device: of the masks; None: as the parameters.
+        """
+        weight = self._parameter("weight_ih", 0, 0)
+        sampler = MaskSampler(
+            seed=self.seed,
+            step=self.step,
+            batch=batch,
+            time=time,
+            sample_offset=sample_offset,
+            dtype=dtype or weight.dtype,
+            device=device or weight.device,
+        )
+        layers = tuple(
+            tuple(self._sample_layer(sampler, layer, d) for d in range(self.num_directions))
+            for layer in range(self.num_layers)
+        )
+        output = sampler.output(
+            self.regularizers, num_layers=self.num_layers, width=self.output_size
+        )
+        return Masks(layers, output)
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        state: TorchState | None = None,
+        *,
+        masks: Masks | None = None,
+    ) -> tuple[Tensor, TorchState]:
+        """Runs the stack over a batch of sequences.
+
+        Args:
+            x: [B, T, I] (or [T, B, I]); padding may hold anything.
+            lengths: integers [B], each from 1 to T; None: every row has T steps.
+            state: h [L*D, B, H], or (h, c) for the LSTM; None: zeros.
+            masks: used as they are, in training and evaluation. None: drawn
+                anew in training, absent in evaluation.
+
+        Returns:
+            The top layer's output, [B, T, output_size] (or time first), zero in
+            padding, and the state after each row's last step.
+
+        Raises:
+            ValueError: a shape or a length does not fit.
+        """
+        x = x.transpose(0, 1) if self.batch_first else x
+        self._check_input(x)
+        time, batch, _ = x.shape
+        lengths = _checked_lengths(lengths, time, batch, x.device)
+        if lengths is not None:
+            padding = torch.arange(time, device=x.device)[:, None] >= lengths
+            # Not a product: 0 * NaN is NaN, in the backward pass too.
+            x = x.masked_fill(padding[:, :, None], 0.0)
+        states = self._split_state(state, x)
+        output, new = self._run(x, lengths, states, masks or self._masks(batch, time))
+        return (output.transpose(0, 1) if self.batch_first else output), self._join_state(new)
+
+    def extra_repr(self) -> str:
+        """The arguments that differ from their defaults."""
+        parts = [f"{self.cell!r}, {self.input_size}, {self.hidden_size}, {self.num_layers}"]
+        if self.bidirectional:
+            parts.append(f"bidirectional=True, merge={self.merge!r}")
+        if self.regularizers:
+            parts.append(f"regularizers={list(self.regularizers)}")
+        if self.cell == "gru" and not self.reset_after:
+            parts.append("reset_after=False")
+        return ", ".join(parts)
+
+    def _register(self, dtype: torch.dtype | None, device: torch.device | None) -> None:
+        rows, H = self.gates * self.hidden_size, self.hidden_size
+        for layer in range(self.num_layers):
+            for suffix in _suffixes(layer, self.num_directions):
+                shapes = {
+                    "weight_ih": (rows, self.layer_input_size(layer)),
+                    "weight_hh": (rows, H),
+                    "bias_ih": (rows,),
+                    "bias_hh": (rows,),
+                }
+                if self.bidirectional and self.merge == "sum":
+                    shapes["weight_merge"] = (H, H)
+                for name, shape in shapes.items():
+                    empty = torch.empty(shape, dtype=dtype, device=device)
+                    self.register_parameter(name + suffix, nn.Parameter(empty))
+
+    def _parameter(self, name: str, layer: int, direction: int) -> Tensor:
+        return self.get_parameter(name + _suffixes(layer, 2)[direction])
+
+    def _cell(self) -> Cell:
+        return find_cell(self.cell, reset_after=self.reset_after)
+
+    def _sample_layer(self, sampler: MaskSampler, layer: int, direction: int) -> LayerMasks:
+        return sampler.layer(
+            self.regularizers,
+            layer=layer,
+            direction=direction,
+            cell=self.cell,
+            gates=self.gates,
+            input_size=self.layer_input_size(layer),
+            hidden_size=self.hidden_size,
+        )
+
+    def _masks(self, batch: int, time: int) -> Masks:
+        if self.training and self.regularizers:
+            masks = self.sample_masks(batch, time)
+            self.step += 1
+            return masks
+        zoneout = None if self.training else find(self.regularizers, Zoneout)
+        layer = LayerMasks() if zoneout is None else expectation(zoneout, self.cell)
+        return Masks(((layer,) * self.num_directions,) * self.num_layers)
+
+    def _run(
+        self, x: Tensor, lengths: Tensor | None, states: list[State], masks: Masks
+    ) -> tuple[Tensor, list[State]]:
+        cell, new_states = self._cell(), list[State]()
+        for layer in range(self.num_layers):
+            outputs: list[Tensor] = []
+            for direction in range(self.num_directions):
+                output, new = run_layer(
+                    cell,
+                    x,
+                    lengths,
+                    states[layer * self.num_directions + direction],
+                    self.weights(layer, direction),
+                    masks.layers[layer][direction],
+                    reverse=direction == 1,
+                )
+                outputs.append(output)
+                new_states.append(new)
+            x = self._merged(outputs, layer)
+        return (x if masks.output is None else x * masks.output[:, 0]), new_states
+
+    def _merged(self, outputs: list[Tensor], layer: int) -> Tensor:
+        if len(outputs) == 1:
+            return outputs[0]
+        if self.merge == "concat":
+            return torch.cat(outputs, dim=-1)
+        forward, reverse = outputs
+        return F.linear(forward, self.merge_weight(layer, 0)) + F.linear(
+            reverse, self.merge_weight(layer, 1)
+        )
+
+    def _check_input(self, x: Tensor) -> None:
+        layout = "[batch, time, features]" if self.batch_first else "[time, batch, features]"
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            shape = list(
+                x.shape if not self.batch_first or x.dim() < 2 else x.transpose(0, 1).shape
+            )
+            raise ValueError(
+                f"x has the shape {shape}; give {layout} with {self.input_size} features"
+            )
+        if x.shape[0] == 0 or x.shape[1] == 0:
+            raise ValueError("x is empty; give at least one row and one step")
+
+    def _split_state(self, state: TorchState | None, x: Tensor) -> list[State]:
+        shape = (self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
+        names = ("h", "c") if self.cell == "lstm" else ("h",)
+        if state is None:
+            tensors: tuple[Tensor, ...] = (x.new_zeros(shape),) * len(names)
+        else:
+            tensors = (state,) if isinstance(state, Tensor) else tuple(state)
+        if len(tensors) != len(names):
+            raise ValueError(
+                f"state has {len(tensors)} tensors; cell={self.cell!r} takes {' and '.join(names)}"
+            )
+        for name, tensor in zip(names, tensors, strict=True):
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"state {name} has the shape {list(tensor.shape)}; give "
+                    f"[layers * directions, batch, hidden] = {list(shape)}"
+                )
+        return [State(*parts) for parts in zip(*(t.unbind(0) for t in tensors), strict=True)]
+
+    def _join_state(self, states: list[State]) -> TorchState:
+        h = torch.stack([state.h for state in states])
+        if self.cell != "lstm":
+            return h
+        return h, torch.stack([state.c for state in states if state.c is not None])
+
+
+def _suffixes(layer: int, directions: int) -> tuple[str, ...]:
+    """The endings of a layer's parameter names in torch.nn."""
+    return (f"_l{layer}", f"_l{layer}_reverse")[:directions]
+
+
+def _warn_of_depth(num_layers: int) -> None:
+    if num_layers > USUAL_MAX_LAYERS:
+        warnings.warn(
+            f"num_layers={num_layers}: more than {USUAL_MAX_LAYERS} recurrent layers train slowly "
+            "and rarely help, since the paths of the gradient multiply; 2 or 3 are usual",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _checked_lengths(
+    lengths: Tensor | None, time: int, batch: int, device: torch.device
+) -> Tensor | None:
+    """The lengths as int64 [B]; None if every row is full."""
+    if lengths is None:
+        return None
+    if lengths.shape != (batch,) or lengths.is_floating_point():
+        raise ValueError(
+            f"lengths has the shape {list(lengths.shape)} and dtype {lengths.dtype}; "
+            f"give {batch} integers, one for each row"
+        )
+    low, high = int(lengths.min()), int(lengths.max())
+    if low < 1 or high > time:
+        raise ValueError(
+            f"lengths run from {low} to {high}; each must be from 1 to the {time} steps of x"
+        )
+    return None if low == time else lengths.to(device=device, dtype=torch.int64)

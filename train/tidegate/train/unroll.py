@@ -1,0 +1,179 @@
+"""Runs one layer in one direction over a sequence.
+
+Dimensions: T time, B batch, I input size, H hidden, G gates. Everything here
+is time-major. Two paths compute the same equations: :func:`unroll` is the
+readable reference and takes every mask; :func:`torch_kernel` is torch's own
+kernel and takes the masks that can be applied before the first step.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from tidegate.train.cells import (
+    State,
+    Step,
+    StepMasks,
+    Weights,
+    gru_reset_before_step,
+    gru_step,
+    lstm_step,
+    rnn_step,
+)
+from tidegate.train.masks import LayerMasks
+
+StepFunction = Callable[[Tensor, State, Weights, StepMasks], Step]
+Kernel = Callable[..., tuple[Tensor, ...]]
+
+
+class Cell(NamedTuple):
+    """A cell's step, and torch's kernel of the same equations where there is one."""
+
+    name: str
+    gates: int
+    step: StepFunction
+    kernel: Kernel | None
+
+    @property
+    def has_memory_cell(self) -> bool:
+        """Whether the state holds c beside h."""
+        return self.name == "lstm"
+
+
+def find_cell(name: str, *, reset_after: bool) -> Cell:
+    """The cell by its name, "lstm", "gru" or "rnn"."""
+    if name == "gru" and not reset_after:
+        return Cell("gru", 3, gru_reset_before_step, None)
+    return _CELLS[name]
+
+
+_CELLS = {
+    "lstm": Cell("lstm", 4, lstm_step, torch.lstm),
+    "gru": Cell("gru", 3, gru_step, torch.gru),
+    "rnn": Cell("rnn", 1, rnn_step, torch.rnn_tanh),
+}
+
+
+def run_layer(
+    cell: Cell,
+    x: Tensor,
+    lengths: Tensor | None,
+    state: State,
+    weights: Weights,
+    masks: LayerMasks,
+    *,
+    reverse: bool,
+) -> tuple[Tensor, State]:
+    """Runs the layer on the faster path that its masks allow.
+
+    Args:
+        cell: from :func:`find_cell`.
+        x: [T, B, I]; padding is finite.
+        lengths: int64 [B], or None when every row has T steps.
+        state: before the first step, [B, H].
+        weights: of the layer and direction.
+        masks: of the layer and direction.
+        reverse: whether time runs backwards, from each row's last real step.
+
+    Returns:
+        The output [T, B, H], zero in padding, and the state after each row's
+        last step.
+    """
+    if masks.weight is not None:
+        weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
+    if cell.kernel is None or not masks.outside_the_recurrence:
+        return unroll(cell.step, x, lengths, state, weights, masks, reverse=reverse)
+    if masks.input is not None:
+        x = x * masks.input[:, 0]
+    if reverse:
+        x = _reversed(x, lengths)
+    output, state = torch_kernel(cell.kernel, x, lengths, state, weights)
+    return (_reversed(output, lengths) if reverse else output), state
+
+
+def unroll(
+    step: StepFunction,
+    x: Tensor,
+    lengths: Tensor | None,
+    state: State,
+    weights: Weights,
+    masks: LayerMasks,
+    *,
+    reverse: bool,
+) -> tuple[Tensor, State]:
+    """The reference path: a plain loop over a step function.
+
+    Arguments and result as for :func:`run_layer`. Update first, then zoneout
+    (inside the step), then the padding rule: a padded step changes nothing.
+    """
+    gates = _input_gates(x, weights, masks.input)
+    times = range(x.shape[0])
+    outputs: list[Tensor] = []
+    for t in reversed(times) if reverse else times:
+        output, new = step(gates[t], state, weights, masks.at(t))
+        if lengths is not None:
+            real = (t < lengths)[:, None]
+            output = torch.where(real, output, torch.zeros_like(output))
+            new = _where(real, new, state)
+        state = new
+        outputs.append(output)
+    return torch.stack(outputs[::-1] if reverse else outputs), state
+
+
+def torch_kernel(
+    kernel: Kernel, x: Tensor, lengths: Tensor | None, state: State, weights: Weights
+) -> tuple[Tensor, State]:
+    """Runs torch's own kernel forward in time, on packed rows when they are ragged."""
+    states = tuple(tensor[None] for tensor in state if tensor is not None)
+    flags = {
+        "has_biases": True,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "train": torch.is_grad_enabled(),
+        "bidirectional": False,
+    }
+    if lengths is None:
+        output, *new = kernel(x, _hx(states), list(weights), **flags, batch_first=False)
+        return output, State(*(tensor[0] for tensor in new))
+    packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+    states = tuple(tensor[:, packed.sorted_indices] for tensor in states)
+    data, *new = kernel(packed.data, packed.batch_sizes, _hx(states), list(weights), **flags)
+    output, _ = pad_packed_sequence(
+        PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices),
+        total_length=x.shape[0],
+    )
+    return output, State(*(tensor[0, packed.unsorted_indices] for tensor in new))
+
+
+def _hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return states if len(states) > 1 else states[0]
+
+
+def _input_gates(x: Tensor, weights: Weights, mask: Tensor | None) -> Tensor:
+    """W_ih (x * mask) + b_ih for all steps at once, [T, B, G*H]."""
+    if mask is None or mask.shape[1] == 1:
+        masked = x if mask is None else x * mask[:, 0]
+        return F.linear(masked, weights.weight_ih, weights.bias_ih)
+    per_gate = weights.weight_ih.view(mask.shape[1], -1, x.shape[-1])
+    products = torch.einsum("tgbi,gki->tbgk", x[:, None] * mask, per_gate)
+    return products.flatten(2) + weights.bias_ih
+
+
+def _reversed(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverses time within each row's real steps; padding stays in its place."""
+    if lengths is None:
+        return x.flip(0)
+    times = torch.arange(x.shape[0], device=x.device)[:, None]
+    source = torch.where(times < lengths, lengths - 1 - times, times)
+    return x.gather(0, source[:, :, None].expand_as(x))
+
+
+def _where(real: Tensor, new: State, old: State) -> State:
+    h = torch.where(real, new.h, old.h)
+    if new.c is None or old.c is None:
+        return State(h)
+    return State(h, torch.where(real, new.c, old.c))
