@@ -1,5 +1,8 @@
 """Training: regularized recurrent networks, from data to a registered ONNX file."""
 
+from tidegate.train.export import ParityError, export_onnx
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import (
     RNNDrop,
@@ -11,6 +14,9 @@ from tidegate.train.regularizers import (
 )
 
 __all__ = [
+    "Forecaster",
+    "Labeller",
+    "ParityError",
     "RNNDrop",
     "Recurrent",
     "Semeniuta",
@@ -18,4 +24,5 @@ __all__ = [
     "WeightDrop",
     "Zaremba",
     "Zoneout",
+    "export_onnx",
 ]

@@ -1,0 +1,93 @@
+"""From a trained model to one ONNX file, through the parity gate."""
+
+import copy
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+from torch import nn
+
+from tidegate.train.export.builders import build_forecaster, build_labeller, build_recurrent
+from tidegate.train.export.graph import GraphBuilder
+from tidegate.train.export.parity import measure_parity
+from tidegate.train.export.spec import METADATA_KEY, Origin, build_spec, to_json
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
+from tidegate.train.recurrent import Recurrent
+from tidegate.v1.model_spec_pb2 import ModelSpec
+
+_BUILDERS: dict[type[nn.Module], Callable[..., GraphBuilder]] = {
+    Recurrent: build_recurrent,
+    Forecaster: build_forecaster,
+    Labeller: build_labeller,
+}
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    name: str = "",
+    metrics: Mapping[str, float] | None = None,
+    data_digest: str = "",
+    git_commit: str = "",
+    mlflow_run_id: str = "",
+) -> ModelSpec:
+    """Writes a model as one ONNX file with its ModelSpec inside.
+
+    The graph holds no dropout: it is built from the weights and each
+    regularizer's inference contract. The file is written only once ONNX
+    Runtime has agreed with PyTorch, and in one piece.
+
+    Args:
+        model: a :class:`Recurrent`, :class:`Forecaster` or :class:`Labeller`.
+        path: of the file; its folder is made.
+        name: of the graph; empty: the file's stem.
+        metrics: of the held-out part, for the spec.
+        data_digest: SHA-256 of the training data, hexadecimal, for the spec.
+        git_commit: for the spec.
+        mlflow_run_id: for the spec.
+
+    Returns:
+        The spec as written, with the parity measured.
+
+    Raises:
+        TypeError: the model is of another kind.
+        ParityError: ONNX Runtime and PyTorch disagree; nothing was written.
+    """
+    if type(model) not in _BUILDERS:
+        kinds = ", ".join(kind.__name__ for kind in _BUILDERS)
+        raise TypeError(f"model is a {type(model).__name__}; export_onnx takes one of {kinds}")
+    path = Path(path)
+    frozen = copy.deepcopy(model).eval().cpu().float()
+    graph = _BUILDERS[type(model)](frozen)
+    origin = Origin(metrics or {}, data_digest, git_commit, mlflow_run_id)
+    spec = build_spec(frozen, graph, origin)
+    file = _serialized(graph, name or path.stem, spec)
+    spec.parity.CopyFrom(measure_parity(frozen, spec, file))
+    _write(path, _serialized(graph, name or path.stem, spec))
+    return spec
+
+
+def _serialized(graph: GraphBuilder, name: str, spec: ModelSpec) -> bytes:
+    model = graph.model(name, {METADATA_KEY: to_json(spec)})
+    onnx.checker.check_model(model, full_check=True)
+    file: bytes = model.SerializeToString()
+    return file
+
+
+def _write(path: Path, file: bytes) -> None:
+    """Writes in one piece: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(file)
+        # mkstemp makes files private; a model is read by other users.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

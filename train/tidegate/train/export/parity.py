@@ -1,0 +1,154 @@
+"""The parity gate: no file leaves before ONNX Runtime agrees with PyTorch.
+
+Both run the same drawn inputs, at the training data's own scale, over lengths
+of 1, 7 and 200 steps, batches of 1 and 5, full and ragged rows, from the
+initial state and from a drawn one.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
+from tidegate.train.recurrent import Recurrent
+from tidegate.v1 import model_spec_pb2 as pb
+
+TIMES = (1, 7, 200)
+BATCHES = (1, 5)
+# |onnx - torch| may reach ABSOLUTE + RELATIVE * |torch|: the relative part is a
+# few roundings of float32, for raw values far from zero.
+ABSOLUTE_LIMIT = 1e-5
+RELATIVE_LIMIT = 2e-6
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class ParityError(ValueError):
+    """ONNX Runtime and PyTorch disagree."""
+
+
+class Case(NamedTuple):
+    """One comparison."""
+
+    time: int
+    batch: int
+    ragged: bool
+    with_state: bool
+
+    def __str__(self) -> str:
+        rows = "ragged" if self.ragged else "full"
+        state = "a drawn" if self.with_state else "the initial"
+        return f"time={self.time}, batch={self.batch}, {rows} rows, {state} state"
+
+
+def measure_parity(model: nn.Module, spec: pb.ModelSpec, file: bytes) -> pb.Parity:
+    """Runs every case and returns the largest differences.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        spec: of the file.
+        file: the serialized ONNX model.
+
+    Raises:
+        ParityError: a difference is over the limit; names the output and the case.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    absolute, relative, cases = 0.0, 0.0, 0
+    for case in _cases(spec):
+        inputs = _draw(model, spec, case, generator)
+        names = [output.name for output in spec.outputs]
+        found = dict(zip(names, session.run(names, inputs), strict=True))
+        expected = _run_torch(model, inputs)
+        real = np.arange(case.time) < inputs["lengths"][:, None]
+        for name, reference in expected.items():
+            outcome = found[name]
+            if reference.shape[:2] == real.shape:
+                reference, outcome = reference[real], outcome[real]
+            largest = _compare(name, case, reference, outcome)
+            absolute, relative = max(absolute, largest[0]), max(relative, largest[1])
+        cases += 1
+    return pb.Parity(max_absolute_error=absolute, max_relative_error=relative, cases=cases)
+
+
+def _cases(spec: pb.ModelSpec) -> Iterator[Case]:
+    states = (False, True) if spec.states else (False,)
+    yield from itertools.starmap(Case, itertools.product(TIMES, BATCHES, (False, True), states))
+
+
+def _draw(model: nn.Module, spec: pb.ModelSpec, case: Case, generator: torch.Generator) -> Arrays:
+    lengths = torch.full((case.batch,), case.time)
+    if case.ragged:
+        lengths = torch.randint(1, case.time + 1, (case.batch,), generator=generator)
+    values = _example(model, case, generator).numpy()
+    first = spec.inputs[0]
+    inputs: Arrays = {
+        first.name: values.astype(first.dtype),
+        "lengths": lengths.numpy().astype(np.int32),
+    }
+    for state in spec.states:
+        shape = [case.batch if axis == -1 else axis for axis in state.shape]
+        inputs[state.input] = np.full(shape, state.initial_value, np.float32)
+        if case.with_state and state.input in ("h", "c"):
+            inputs[state.input] = torch.empty(shape).uniform_(-1, 1, generator=generator).numpy()
+        elif case.with_state:
+            before = values[None, :, 0] if values.shape[1] == 1 else values[None, :, 1]
+            inputs[state.input] = before.astype(np.float32)
+    return inputs
+
+
+def _example(model: nn.Module, case: Case, generator: torch.Generator) -> Tensor:
+    if isinstance(model, Forecaster | Labeller):
+        return model.example(case.batch, case.time, generator)
+    if not isinstance(model, Recurrent):
+        raise TypeError(f"model is a {type(model).__name__}; no example can be drawn for it")
+    return torch.randn(case.batch, case.time, model.input_size, generator=generator)
+
+
+def _run_torch(model: nn.Module, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """The model's own outputs, by the names of the graph's."""
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    lengths = tensors.pop("lengths").long()
+    first, *states = tensors.values()
+    with torch.no_grad():
+        if isinstance(model, Labeller):
+            logits = model(first, lengths)
+            return {"probabilities": logits.softmax(-1).numpy()}
+        if isinstance(model, Forecaster):
+            name, (result, new) = "quantiles", model(first, lengths, tuple(states))
+        else:
+            name, (result, new) = "output", model(first, lengths, _torch_state(states))
+            new = (new,) if isinstance(new, Tensor) else new
+    named = zip(list(tensors)[1:], new, strict=True)
+    return {name: result.numpy()} | {f"{state}_next": value.numpy() for state, value in named}
+
+
+def _torch_state(states: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    return states[0] if len(states) == 1 else tuple(states)
+
+
+def _compare(
+    name: str, case: Case, reference: NDArray[Any], outcome: NDArray[Any]
+) -> tuple[float, float]:
+    """Largest absolute and relative difference of one output."""
+    difference = np.abs(outcome.astype(np.float64) - reference)
+    limit = ABSOLUTE_LIMIT + RELATIVE_LIMIT * np.abs(reference)
+    # NaN is over any limit.
+    if not (difference <= limit).all():
+        worst = np.nanmax(difference - limit) if np.isfinite(difference).any() else np.nan
+        raise ParityError(
+            f"output {name!r} differs between PyTorch and ONNX Runtime by "
+            f"{np.max(difference):.3g} ({worst:.3g} over the limit) at {case}; nothing was "
+            "written. Check the weights for values that are not finite or very large."
+        )
+    scale = np.maximum(np.abs(reference), 1.0)
+    return float(difference.max()), float((difference / scale).max())

@@ -1,0 +1,173 @@
+"""Writes the ModelSpec: what a file says about itself."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from google.protobuf import json_format
+from torch import nn
+
+from tidegate.train.export.graph import GraphBuilder, TensorInfo
+from tidegate.train.export.layers import inference_contract
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
+from tidegate.train.recurrent import Recurrent
+from tidegate.train.regularizers import Contract, Regularizer
+from tidegate.v1 import model_spec_pb2 as pb
+
+# Raised when a reader of an older version would misread the file.
+SPEC_VERSION = 1
+METADATA_KEY = "tidegate.spec"
+
+_CELLS = {"lstm": pb.CELL_LSTM, "gru": pb.CELL_GRU, "rnn": pb.CELL_RNN}
+_CONTRACTS = {
+    Contract.IDENTITY: pb.INFERENCE_CONTRACT_IDENTITY,
+    Contract.FOLDED: pb.INFERENCE_CONTRACT_FOLDED,
+    Contract.EXPECTATION: pb.INFERENCE_CONTRACT_EXPECTATION,
+}
+_PACKAGES = ("tidegate", "torch", "onnx", "onnxruntime", "onnxruntime-gpu")
+_INITIAL_VALUES = {"x_previous": float("nan")}
+
+
+class Origin(NamedTuple):
+    """Where a model comes from.
+
+    Attributes:
+        metrics: of the held-out part, by name.
+        data_digest: SHA-256 of the training data, hexadecimal.
+        git_commit: of the training code or recipe.
+        mlflow_run_id: of the run that trained it.
+    """
+
+    metrics: Mapping[str, float]
+    data_digest: str
+    git_commit: str
+    mlflow_run_id: str
+
+
+def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.ModelSpec:
+    """The spec of a model and its graph, without the parity still to be measured."""
+    recurrent = model if isinstance(model, Recurrent) else model.recurrent
+    if not isinstance(recurrent, Recurrent):
+        raise TypeError(f"model.recurrent is a {type(recurrent).__name__}; give a Recurrent")
+    direction = pb.DIRECTION_BIDIRECTIONAL if recurrent.bidirectional else pb.DIRECTION_CAUSAL
+    spec = pb.ModelSpec(
+        spec_version=SPEC_VERSION,
+        task=_task(model),
+        direction=direction,
+        network=_network(recurrent),
+        inputs=[_tensor(info) for info in graph.inputs],
+        outputs=[_tensor(info) for info in graph.outputs],
+        states=_states(graph),
+        regularizers=[_regularizer(one) for one in recurrent.regularizers],
+        contract=_CONTRACTS[inference_contract(recurrent)],
+        metrics=origin.metrics,
+        provenance=pb.Provenance(
+            data_digest=origin.data_digest,
+            git_commit=origin.git_commit,
+            mlflow_run_id=origin.mlflow_run_id,
+            versions=_versions(),
+        ),
+    )
+    if isinstance(model, Forecaster):
+        spec.forecast.CopyFrom(_forecast(model))
+    if isinstance(model, Labeller):
+        spec.labelling.label_names.extend(model.label_names)
+        spec.labelling.words.extend(model.words)
+        spec.labelling.lower_case = model.lower_case
+    return spec
+
+
+def to_json(spec: pb.ModelSpec) -> str:
+    """The spec as it stands in the file, the same for equal specs."""
+    text: str = json_format.MessageToJson(spec, indent=None, sort_keys=True)
+    return text
+
+
+def _task(model: nn.Module) -> pb.Task.ValueType:
+    if isinstance(model, Forecaster):
+        return pb.TASK_FORECASTING
+    return pb.TASK_LABELLING if isinstance(model, Labeller) else pb.TASK_RECURRENT
+
+
+def _network(recurrent: Recurrent) -> pb.Network:
+    return pb.Network(
+        cell=_CELLS[recurrent.cell],
+        num_layers=recurrent.num_layers,
+        hidden_size=recurrent.hidden_size,
+        merge=recurrent.merge if recurrent.bidirectional else "",
+        reset_after=recurrent.cell == "gru" and recurrent.reset_after,
+    )
+
+
+def _tensor(info: TensorInfo) -> pb.TensorSpec:
+    """Fixed axes are sizes; their names follow from the tensor's meaning."""
+    names = _AXES.get(info.name, ())
+    axes = names or tuple(axis if isinstance(axis, str) else "hidden" for axis in info.axes)
+    shape = [axis if isinstance(axis, int) else -1 for axis in info.axes]
+    return pb.TensorSpec(name=info.name, dtype=info.dtype, shape=shape, axes=axes)
+
+
+_STATE_AXES = ("layers", "batch", "hidden")
+_AXES: dict[str, tuple[str, ...]] = {
+    "x": ("batch", "time", "features"),
+    "x_previous": ("one", "batch", "features"),
+    "x_previous_next": ("one", "batch", "features"),
+    "h": _STATE_AXES,
+    "c": _STATE_AXES,
+    "h_next": _STATE_AXES,
+    "c_next": _STATE_AXES,
+    "output": ("batch", "time", "hidden"),
+    "quantiles": ("batch", "time", "horizon", "targets", "quantiles"),
+    "probabilities": ("batch", "time", "labels"),
+}
+
+
+def _states(graph: GraphBuilder) -> list[pb.StateSpec]:
+    outputs = {info.name for info in graph.outputs}
+    return [
+        pb.StateSpec(
+            input=info.name,
+            output=f"{info.name}_next",
+            shape=[axis if isinstance(axis, int) else -1 for axis in info.axes],
+            initial_value=_INITIAL_VALUES.get(info.name, 0.0),
+        )
+        for info in graph.inputs
+        if f"{info.name}_next" in outputs
+    ]
+
+
+def _forecast(model: Forecaster) -> pb.ForecastSpec:
+    columns = zip(model.format.features, model.format.units, strict=True)
+    return pb.ForecastSpec(
+        features=[pb.Feature(name=name, unit=unit) for name, unit in columns],
+        targets=model.format.targets,
+        horizon=model.horizon,
+        frequency=model.format.frequency,
+        quantile_levels=model.quantile_levels,
+        scaler=pb.Scaler(
+            center=model.center.tolist(),
+            scale=model.scale.tolist(),
+            differenced=[bool(flag) for flag in model.differenced.tolist()],
+        ),
+    )
+
+
+def _regularizer(one: Regularizer) -> pb.RegularizerSpec:
+    return pb.RegularizerSpec(
+        name=one.name,
+        contract=_CONTRACTS[one.contract],
+        rates=one.rates,
+        options=one.options,
+    )
+
+
+def _versions() -> dict[str, Any]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            # One of the two builds of ONNX Runtime is always absent.
+            continue
+    return installed
