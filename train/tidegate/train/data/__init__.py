@@ -1,0 +1,1 @@
+"""Data: series cut by time into lanes, sentences sorted into buckets."""

@@ -1,0 +1,1 @@
+"""Scores of a model on a part that it was not trained on."""

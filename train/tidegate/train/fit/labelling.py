@@ -1,0 +1,48 @@
+"""Training a labeller on buckets of sentences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+from typing_extensions import override
+
+from tidegate.train.data.buckets import batches
+from tidegate.train.data.sentences import SentenceSplit
+from tidegate.train.evaluate.labelling import encode_labels, predict
+from tidegate.train.fit.loop import Task
+from tidegate.train.labeller import Labeller
+from tidegate.train.losses import label_loss
+
+
+@dataclass(frozen=True)
+class LabellingTask(Task):
+    """A labeller and its sentences, for :func:`tidegate.train.fit.fit`.
+
+    Args:
+        model: the labeller.
+        sentences: in three parts.
+        tokens: most tokens of a batch, padding included.
+        seed: of the order.
+    """
+
+    model: Labeller
+    sentences: SentenceSplit
+    tokens: int
+    seed: int = 0
+    monitor = "validation_accuracy"
+    higher_is_better = True
+
+    @override
+    def losses(self, epoch: int) -> Iterator[Tensor]:
+        train = self.sentences.train
+        tokens = [self.model.encode(one.words) for one in train]
+        labels = [encode_labels(self.model, one) for one in train]
+        seed = self.seed * 1_000_003 + epoch
+        for _, batch in batches(tokens, labels, self.tokens, seed=seed):
+            yield label_loss(self.model(batch.tokens, batch.lengths), batch.labels)
+
+    @override
+    def validate(self) -> dict[str, float]:
+        """The accuracy over the words of the validation part."""
+        answers = predict(self.model, self.sentences.validation, self.tokens)
+        return {self.monitor: answers.accuracy}
