@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
@@ -173,11 +172,23 @@ class Forecaster(nn.Module):
     def _quantiles(self, hidden: Tensor, x: Tensor) -> Tensor:
         targets, levels = len(self.format.targets), len(self.quantile_levels)
         raw = self.head(hidden).view(*hidden.shape[:2], self.horizon, targets, levels)
-        middle, steps = raw[..., :1], F.softplus(raw[..., 1:])
+        middle, steps = raw[..., :1], squareplus(raw[..., 1:])
         change = middle + steps @ self.spread
         last_value = x[:, :, None, self.target_index, None]
         quantiles: Tensor = last_value + change * self.target_scale[:, None]
         return quantiles
+
+
+def squareplus(x: Tensor) -> Tensor:
+    """(x + sqrt(x^2 + 4)) / 2: positive, and close to x for large x.
+
+    Its operations round exactly, so that a forecast never depends on where its
+    row stands in a batch; the vectorized softplus of ONNX Runtime does not
+    give a row the same last bit everywhere.
+
+    Source: Barron 2021, arXiv 2112.11687.
+    """
+    return (x + torch.sqrt(x * x + 4.0)) * 0.5
 
 
 def _spread(levels: Sequence[float]) -> Tensor:

@@ -124,13 +124,19 @@ def _quantiles(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> s
         sizes = graph.constant([1, levels - 1], "int64")
         middle, steps = graph.add_many("Split", [raw, sizes], 2, axis=-1)
         spread = graph.constant(to_numpy(model.spread))
-        away = graph.add("MatMul", graph.add("Softplus", steps), spread)
+        away = graph.add("MatMul", _squareplus(graph, steps), spread)
         change = graph.add("Add", middle, away)
     scale = graph.constant(to_numpy(model.target_scale)[:, None])
     columns = graph.constant(model.target_index.tolist(), "int64")
     last_value = graph.add("Gather", x, columns, axis=2)
     last_value = graph.add("Unsqueeze", last_value, graph.constant([2, 4], "int64"))
     return graph.add("Add", last_value, graph.add("Mul", change, scale))
+
+
+def _squareplus(graph: GraphBuilder, x: str) -> str:
+    """(x + sqrt(x^2 + 4)) / 2."""
+    inner = graph.add("Add", graph.add("Mul", x, x), graph.constant(4.0))
+    return graph.add("Mul", graph.add("Add", x, graph.add("Sqrt", inner)), graph.constant(0.5))
 
 
 def _last(graph: GraphBuilder, x: str, lengths: str, features: int) -> str:

@@ -5,16 +5,15 @@ Dimensions: B lanes, T steps of a segment.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from tidegate.train.data.lanes import Lanes
 from tidegate.train.data.series import SeriesSplit
 from tidegate.train.evaluate.backtest import backtest
-from tidegate.train.fit.loop import Task
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.losses import pinball_loss
 
@@ -22,7 +21,7 @@ States = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class ForecastingTask(Task):
+class ForecastingTask:
     """A forecaster and its series, for :func:`tidegate.train.fit.fit`.
 
     Args:
@@ -40,10 +39,9 @@ class ForecastingTask(Task):
     bptt: int
     seed: int = 0
     warmup: int | None = None
-    monitor = "validation_loss"
-    higher_is_better = False
+    monitor: ClassVar[str] = "validation_loss"
+    higher_is_better: ClassVar[bool] = False
 
-    @override
     def losses(self, epoch: int) -> Iterator[Tensor]:
         model, train = self.model, [split.train for split in self.splits]
         targets = train[0].columns(model.format.targets)
@@ -58,7 +56,6 @@ class ForecastingTask(Task):
             # The value goes on, the gradient ends here: this is the truncation.
             state = tuple(tensor.detach() for tensor in state)
 
-    @override
     def validate(self) -> dict[str, float]:
         """The pinball loss of the validation part, origin after origin."""
         tests = [backtest(self.model, split, "validation", self.warmup) for split in self.splits]

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
-from typing_extensions import override
 
 from tidegate.train.data.buckets import batches
 from tidegate.train.data.sentences import SentenceSplit
 from tidegate.train.evaluate.labelling import encode_labels, predict
-from tidegate.train.fit.loop import Task
 from tidegate.train.labeller import Labeller
 from tidegate.train.losses import label_loss
 
 
 @dataclass(frozen=True)
-class LabellingTask(Task):
+class LabellingTask:
     """A labeller and its sentences, for :func:`tidegate.train.fit.fit`.
 
     Args:
@@ -29,10 +28,9 @@ class LabellingTask(Task):
     sentences: SentenceSplit
     tokens: int
     seed: int = 0
-    monitor = "validation_accuracy"
-    higher_is_better = True
+    monitor: ClassVar[str] = "validation_accuracy"
+    higher_is_better: ClassVar[bool] = True
 
-    @override
     def losses(self, epoch: int) -> Iterator[Tensor]:
         train = self.sentences.train
         tokens = [self.model.encode(one.words) for one in train]
@@ -41,7 +39,6 @@ class LabellingTask(Task):
         for _, batch in batches(tokens, labels, self.tokens, seed=seed):
             yield label_loss(self.model(batch.tokens, batch.lengths), batch.labels)
 
-    @override
     def validate(self) -> dict[str, float]:
         """The accuracy over the words of the validation part."""
         answers = predict(self.model, self.sentences.validation, self.tokens)
