@@ -1,0 +1,304 @@
+"""What every exported file promises, whoever runs it."""
+
+import collections
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from google.protobuf import json_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from support.models import (
+    FLAVOURS,
+    Arrays,
+    Session,
+    small_forecaster,
+    small_labeller,
+    small_recurrent,
+    zoned_forecaster,
+)
+from tidegate.train import (
+    ParityError,
+    RNNDrop,
+    Semeniuta,
+    Variational,
+    WeightDrop,
+    Zaremba,
+    Zoneout,
+    export_onnx,
+)
+from tidegate.train.regularizers import Regularizer
+from tidegate.v1 import model_spec_pb2 as pb
+
+IDENTITY_METHODS = (
+    Zaremba(0.5),
+    RNNDrop(0.5),
+    Variational(0.5),
+    Variational(0.5, tied=False),
+    WeightDrop(0.5),
+    Semeniuta(0.5),
+)
+SHAPES = (
+    {"num_layers": 1},
+    {"num_layers": 2, "bidirectional": True},
+    {"num_layers": 2, "bidirectional": True, "merge": "sum"},
+)
+
+
+def census(path: Path) -> collections.Counter[str]:
+    """Operators of a file, with those inside bodies."""
+    counts: collections.Counter[str] = collections.Counter()
+    graphs = [onnx.load(path).graph]
+    while graphs:
+        for node in graphs.pop().node:
+            counts[node.op_type] += 1
+            graphs.extend(one.g for one in node.attribute if one.HasField("g"))
+    return counts
+
+
+def pairs(methods: Sequence[Regularizer]) -> list[tuple[Regularizer, str, bool]]:
+    """Each method with each cell that has its site."""
+    return [
+        (method, *flavour)
+        for method in methods
+        for flavour in FLAVOURS
+        if not (flavour[0] == "rnn" and isinstance(method, Semeniuta))
+    ]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("cell", "reset_after"), FLAVOURS)
+def test_every_cell_and_shape_passes_the_gate(
+    cell: str, reset_after: bool, shape: dict[str, Any], tmp_path: Path
+) -> None:
+    model = small_recurrent(cell, reset_after=reset_after, **shape)
+
+    spec = export_onnx(model, tmp_path / "model.onnx")
+
+    assert spec.parity.cases == 24
+    assert spec.parity.max_absolute_error < 1e-5
+
+
+@pytest.mark.parametrize(("method", "cell", "reset_after"), pairs(IDENTITY_METHODS), ids=str)
+def test_an_identity_method_leaves_one_operator_a_layer(
+    method: Regularizer, cell: str, reset_after: bool, tmp_path: Path
+) -> None:
+    model = small_recurrent(
+        cell, num_layers=2, bidirectional=True, reset_after=reset_after, regularizers=[method]
+    )
+
+    spec = export_onnx(model, tmp_path / "model.onnx")
+
+    assert spec.contract == pb.INFERENCE_CONTRACT_IDENTITY
+    assert census(tmp_path / "model.onnx")[cell.upper()] == 2
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_zoneout_never_becomes_a_plain_operator(cell: str, tmp_path: Path) -> None:
+    model = small_recurrent(cell, num_layers=2, regularizers=[Zoneout(0.3, 0.2)])
+
+    spec = export_onnx(model, tmp_path / "model.onnx")
+
+    operators = census(tmp_path / "model.onnx")
+    assert spec.contract == pb.INFERENCE_CONTRACT_EXPECTATION
+    assert operators["Scan"] == 2
+    assert operators[cell.upper()] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "cell", "reset_after"), pairs([*IDENTITY_METHODS, Zoneout(0.3, 0.2)]), ids=str
+)
+def test_no_file_holds_a_random_node(
+    method: Regularizer, cell: str, reset_after: bool, tmp_path: Path
+) -> None:
+    model = small_recurrent(cell, reset_after=reset_after, regularizers=[method])
+
+    export_onnx(model, tmp_path / "model.onnx")
+
+    found = census(tmp_path / "model.onnx")
+    assert not [name for name in found if name in ("Dropout", "Bernoulli") or "Random" in name]
+
+
+def test_a_file_has_the_opset_that_onnx_runtime_takes(tmp_path: Path) -> None:
+    export_onnx(small_labeller(), tmp_path / "model.onnx")
+
+    model = onnx.load(tmp_path / "model.onnx")
+    assert (model.opset_import[0].version, model.ir_version) == (22, 10)
+
+
+def test_a_file_is_little_more_than_its_weights(tmp_path: Path) -> None:
+    model = small_recurrent("gru", num_layers=2)
+    large = type(model)("gru", 3, 128, 2)
+
+    export_onnx(large, tmp_path / "model.onnx")
+
+    weights = sum(parameter.numel() * 4 for parameter in large.parameters())
+    assert (tmp_path / "model.onnx").stat().st_size < 1.02 * weights
+
+
+def test_the_spec_in_the_file_is_the_spec_returned(tmp_path: Path) -> None:
+    spec = export_onnx(
+        small_forecaster(),
+        tmp_path / "model.onnx",
+        metrics={"mae": 0.5},
+        data_digest="d1",
+        git_commit="c0ffee",
+    )
+
+    stored = Session(tmp_path / "model.onnx").metadata["tidegate.spec"]
+    # As text: NaN, the value of a state before the first observation, equals nothing.
+    assert str(json_format.Parse(stored, pb.ModelSpec())) == str(spec)
+    assert spec.metrics["mae"] == 0.5
+    assert spec.provenance.git_commit == "c0ffee"
+
+
+def test_the_spec_of_a_forecaster_says_what_a_client_needs(tmp_path: Path) -> None:
+    spec = export_onnx(small_forecaster("lstm"), tmp_path / "model.onnx")
+
+    assert spec.task == pb.TASK_FORECASTING
+    assert spec.direction == pb.DIRECTION_CAUSAL
+    assert [(one.name, one.unit) for one in spec.forecast.features] == [
+        ("level", "ppm"),
+        ("temperature", "K"),
+        ("load", ""),
+    ]
+    assert list(spec.forecast.targets) == ["level", "load"]
+    assert spec.forecast.horizon == 4
+    assert list(spec.forecast.quantile_levels) == [0.1, 0.5, 0.9]
+    pairs = [(one.input, one.output, list(one.shape)) for one in spec.states]
+    assert pairs == [
+        ("h", "h_next", [2, -1, 8]),
+        ("c", "c_next", [2, -1, 8]),
+        ("x_previous", "x_previous_next", [1, -1, 3]),
+    ]
+    assert np.isnan(spec.states[2].initial_value)
+
+
+def test_a_state_that_nothing_needs_is_not_there(tmp_path: Path) -> None:
+    spec = export_onnx(small_forecaster(differenced=False), tmp_path / "model.onnx")
+
+    assert [one.input for one in spec.states] == ["h"]
+
+
+def test_over_the_limit_nothing_is_written(tmp_path: Path) -> None:
+    model = small_forecaster()
+    with torch.no_grad():
+        model.head.weight[0, 0] = torch.nan
+
+    with pytest.raises(ParityError, match=r"output 'quantiles' .* at time=1, batch=1, full rows"):
+        export_onnx(model, tmp_path / "model.onnx")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="model is a Linear; export_onnx takes one of Recurrent"):
+        export_onnx(torch.nn.Linear(1, 1), tmp_path / "model.onnx")
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = small_forecaster().double().train()
+
+    export_onnx(model, tmp_path / "model.onnx")
+
+    assert model.training
+    assert model.head.weight.dtype == torch.float64
+
+
+@pytest.fixture(scope="module", params=["gru", "lstm", "zoned gru", "zoned lstm"])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    *zoned, cell = request.param.split()
+    export_onnx(zoned_forecaster(cell) if zoned else small_forecaster(cell), path)
+    return Session(path)
+
+
+def initial(session: Session, batch: int) -> Arrays:
+    spec = json_format.Parse(session.metadata["tidegate.spec"], pb.ModelSpec())
+    return {
+        state.input: np.full(
+            [batch if n == -1 else n for n in state.shape], state.initial_value
+        ).astype(np.float32)
+        for state in spec.states
+    }
+
+
+def run(session: Session, x: NDArray[Any], states: Arrays) -> tuple[NDArray[Any], Arrays]:
+    lengths = np.full(len(x), x.shape[1], np.int32)
+    outputs = session.run({"x": x, "lengths": lengths, **states})
+    quantiles = outputs.pop("quantiles")
+    return quantiles, {name.removesuffix("_next"): value for name, value in outputs.items()}
+
+
+def observations(batch: int, time: int) -> NDArray[np.float32]:
+    walk = np.random.default_rng(3).normal(size=(batch, time, 3)).cumsum(axis=1)
+    raw: NDArray[np.float32] = (walk + np.array([300.0, 10.0, -50.0])).astype(np.float32)
+    return raw
+
+
+@given(cuts=st.lists(st.integers(1, 29), max_size=8, unique=True))
+@settings(max_examples=25, deadline=None)
+def test_any_split_of_a_series_forecasts_the_same(session: Session, cuts: list[int]) -> None:
+    x = observations(2, 30)
+    whole, _ = run(session, x, initial(session, 2))
+
+    states, parts = initial(session, 2), []
+    for start, stop in itertools.pairwise([0, *sorted(cuts), 30]):
+        part, states = run(session, x[:, start:stop], states)
+        parts.append(part)
+
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("time", [1, 3])
+def test_a_forecast_is_the_same_bits_alone_and_in_any_batch(session: Session, time: int) -> None:
+    x = observations(64, time)
+    alone = [run(session, x[row : row + 1], initial(session, 1))[0] for row in range(64)]
+
+    for batch in (2, 3, 7, 8, 16, 31, 64):
+        together, _ = run(session, x[:batch], initial(session, batch))
+        for row in range(batch):
+            assert together[row].tobytes() == alone[row].tobytes()
+
+
+def test_padding_changes_nothing_even_when_it_is_not_finite(session: Session) -> None:
+    x = observations(2, 9)
+    alone, states = run(session, x[:1, :4], initial(session, 1))
+    x[0, 4:] = np.nan
+
+    inputs = {"x": x, "lengths": np.array([4, 9], np.int32), **initial(session, 2)}
+    outputs = session.run(inputs)
+
+    assert outputs["quantiles"][0, :4].tobytes() == alone[0].tobytes()
+    for name, value in states.items():
+        assert outputs[f"{name}_next"][:, :1].tobytes() == value.tobytes()
+
+
+def test_quantiles_never_cross(session: Session) -> None:
+    quantiles, _ = run(session, observations(4, 30), initial(session, 4))
+
+    assert (np.diff(quantiles, axis=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_labeller_gives_labels_and_their_probabilities(
+    bidirectional: bool, tmp_path: Path
+) -> None:
+    model = small_labeller(bidirectional=bidirectional)
+    export_onnx(model, tmp_path / "model.onnx")
+    tokens = np.array([model.encode(["The", "gate", "gates"]), [2, 4, 5]])
+
+    outputs = Session(tmp_path / "model.onnx").run(
+        {"tokens": tokens, "lengths": np.array([3, 3], np.int32)}
+    )
+
+    assert tokens[0].tolist() == [4, 5, 1]
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=-1), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(outputs["probabilities"].argmax(axis=-1), outputs["labels"])
