@@ -1,0 +1,59 @@
+"""Borders and surface: what may import what, and what is public."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tidegate.train
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "mlflow", "onnx", "pandas", "matplotlib", "tidegate.train")
+
+
+def modules_after(statement: str) -> set[str]:
+    """The modules that a fresh interpreter holds after a statement."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["serve", "serve.__main__", "client", "client.__main__"])
+def test_the_serving_side_loads_neither_torch_nor_mlflow(module: str) -> None:
+    loaded = modules_after(f"import tidegate.{module}")
+
+    assert f"tidegate.{module}" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_the_client_loads_no_onnx_runtime() -> None:
+    assert "onnxruntime" not in modules_after("import tidegate.client")
+
+
+def test_training_loads_no_grpc() -> None:
+    assert "grpc" not in modules_after("import tidegate.train")
+
+
+def test_the_namespace_has_no_init_file() -> None:
+    folders = [ROOT / part / "tidegate" for part in ("train", "serve", "protos")]
+
+    assert [folder / "__init__.py" for folder in folders if (folder / "__init__.py").exists()] == []
+    assert len(list(tidegate.__path__)) == 3
+
+
+def test_the_public_names_of_training_are_pinned() -> None:
+    assert tidegate.train.__all__ == [
+        "Forecaster",
+        "Labeller",
+        "ParityError",
+        "RNNDrop",
+        "Recurrent",
+        "Semeniuta",
+        "Variational",
+        "WeightDrop",
+        "Zaremba",
+        "Zoneout",
+        "export_onnx",
+    ]
