@@ -114,6 +114,11 @@ class SeriesSplit:
         """The part held out to the end."""
         return self.series.rows(*self.bounds("test"))
 
+    def digest(self) -> str:
+        """sha256 of the series and of where it is cut, in hex."""
+        text = f"{self.series.digest()} {self.train_rows} {self.validation_rows}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def bounds(self, part: Part) -> tuple[int, int]:
         """First row of a part and the row after its last."""
         end = self.train_rows + self.validation_rows

@@ -43,6 +43,7 @@ class ForecastingTask:
     higher_is_better: ClassVar[bool] = False
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
+        """Yields the loss of each segment; the state goes on, the gradient does not."""
         model, train = self.model, [split.train for split in self.splits]
         targets = train[0].columns(model.format.targets)
         lanes = Lanes(train, self.lanes, self.bptt, model.horizon, targets)

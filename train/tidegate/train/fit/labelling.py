@@ -32,6 +32,7 @@ class LabellingTask:
     higher_is_better: ClassVar[bool] = True
 
     def losses(self, epoch: int) -> Iterator[Tensor]:
+        """Yields the loss of each batch, every sentence once."""
         train = self.sentences.train
         tokens = [self.model.encode(one.words) for one in train]
         labels = [encode_labels(self.model, one) for one in train]

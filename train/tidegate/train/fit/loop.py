@@ -58,11 +58,15 @@ class Fitted(NamedTuple):
     Attributes:
         epochs: all of them, in order.
         best_epoch: the number of the best.
+        monitor: the validation metric that chose it.
+        higher_is_better: which way that metric improves.
         seconds: of wall-clock time.
     """
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
+    monitor: str
+    higher_is_better: bool
     seconds: float
 
     @property
@@ -117,7 +121,13 @@ def fit(
                 break
     best_epoch = stopping.restore()
     model.eval()
-    return Fitted(tuple(history), best_epoch, time.monotonic() - begin)
+    return Fitted(
+        epochs=tuple(history),
+        best_epoch=best_epoch,
+        monitor=task.monitor,
+        higher_is_better=task.higher_is_better,
+        seconds=time.monotonic() - begin,
+    )
 
 
 def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int, clip: float) -> float:

@@ -1,0 +1,153 @@
+"""The command ``tidegate-train``: fit, evaluate, export, data."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tidegate.train.data.catalog import CATALOG, FOLDER_VARIABLE
+from tidegate.train.data.series import Part
+from tidegate.v1.model_spec_pb2 import ModelSpec
+
+# What loads MLflow, which takes seconds, is imported where it is used: `data list`
+# and `--help` answer at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: of the command line; None: the program's.
+
+    Returns:
+        0, or 2 when the arguments, the configuration or the data do not fit.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        if options.command == "fit":
+            _fit(options.config, _overrides(rest), options.output)
+        elif rest:
+            parser.error(f"unknown arguments: {' '.join(rest)}")
+        elif options.command == "evaluate":
+            _evaluate(options.checkpoint, options.part)
+        elif options.command == "export":
+            _export(options.checkpoint, options.output)
+        else:
+            _list_data()
+    except ValueError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"tidegate-train: {error}", style="red", markup=False, highlight=False
+        )
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tidegate-train", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fit = commands.add_parser(
+        "fit",
+        help="train, evaluate, export and register one model",
+        usage="tidegate-train fit CONFIG [--output DIR] [--SECTION.KEY VALUE ...]",
+        epilog="Every setting can be given by its dotted name, such as --training.epochs 5; lists "
+        "and tables as JSON. The environment (TIDEGATE_TRAINING__EPOCHS=5) comes second, the file "
+        "third.",
+        allow_abbrev=False,
+    )
+    fit.add_argument("config", type=Path, help="a TOML file, such as models/recipes/co2.toml")
+    fit.add_argument(
+        "--output",
+        type=Path,
+        default=Path(".tidegate/models"),
+        help="folder that gets NAME/model.onnx and NAME/model.pt (default: %(default)s)",
+    )
+    evaluate = commands.add_parser("evaluate", help="score a trained model", allow_abbrev=False)
+    evaluate.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
+    evaluate.add_argument("--part", choices=("train", "validation", "test"), default="test")
+    export = commands.add_parser("export", help="write the ONNX file anew", allow_abbrev=False)
+    export.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
+    export.add_argument("--output", type=Path, required=True, help="the ONNX file to write")
+    data = commands.add_parser("data", help="the data sets by name", allow_abbrev=False)
+    data.add_subparsers(dest="action", required=True).add_parser("list", help="print them")
+    return parser
+
+
+def _overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """``--a.b 1 --c=2`` as ``{"a.b": "1", "c": "2"}``."""
+    overrides: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ValueError(f"{name!r} stands alone; give settings as --section.key VALUE")
+        if not equals:
+            if not rest:
+                raise ValueError(f"{name} has no value; give settings as --section.key VALUE")
+            value = rest.pop(0)
+        overrides[name.removeprefix("--")] = value
+    return overrides
+
+
+def _fit(path: Path, overrides: Mapping[str, str], output: Path) -> None:
+    from tidegate.train import config, job
+
+    result = job.run(config.load(path, overrides), output)
+    _print_metrics(f"{result.config.name}: test part", result.evaluation.metrics)
+    fitted, registered = result.fitted, result.registered
+    champion = "champion" if registered.is_champion else "not champion"
+    _print(f"trained in {fitted.seconds:.1f} s; best epoch {fitted.best_epoch}")
+    _print_parity(result.path, result.spec)
+    _print(f"registered {registered.name} {registered.version}: {champion}, {registered.reason}")
+    _print(f"to look at it: mlflow ui --backend-store-uri {result.config.tracking.uri}")
+
+
+def _evaluate(path: Path, part: Part) -> None:
+    from tidegate.train import checkpoint, job
+
+    loaded = checkpoint.load(path)
+    evaluation = job.evaluate(loaded.config, loaded.model, loaded.data, part)
+    _print_metrics(f"{loaded.config.name}: {part} part", evaluation.metrics)
+
+
+def _export(path: Path, output: Path) -> None:
+    from tidegate.train import checkpoint, job
+
+    loaded = checkpoint.load(path)
+    evaluation = job.evaluate(loaded.config, loaded.model, loaded.data)
+    spec = job.export(loaded.config, loaded.model, loaded.data, evaluation, output)
+    _print_parity(output, spec)
+
+
+def _list_data() -> None:
+    table = Table("name", "task", "source", f"below {FOLDER_VARIABLE}")
+    for dataset in CATALOG.values():
+        table.add_row(dataset.name, dataset.task, dataset.source, dataset.folder or "-")
+    Console().print(table)
+
+
+def _print(line: str) -> None:
+    Console(soft_wrap=True).print(line, highlight=False, markup=False)
+
+
+def _print_parity(path: Path, spec: ModelSpec) -> None:
+    parity = spec.parity
+    _print(
+        f"wrote {path}; largest difference from PyTorch {parity.max_absolute_error:.1e} in "
+        f"{parity.cases} cases"
+    )
+
+
+def _print_metrics(title: str, metrics: Mapping[str, float]) -> None:
+    table = Table("metric", "value", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""A whole training run, step by step: load, build, fit, evaluate, export, register.
+
+:func:`run` is these steps in their order; each can be called by itself.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import torch
+
+from tidegate.train import checkpoint, plots, tracking
+from tidegate.train.build import Data, Model, build_model, load_data
+from tidegate.train.config import Config
+from tidegate.train.data.catalog import find_dataset
+from tidegate.train.data.sentences import SentenceSplit, ambiguous_words
+from tidegate.train.data.series import Part, SeriesSplit
+from tidegate.train.evaluate.backtest import Backtest, backtest
+from tidegate.train.evaluate.forecasting import by_horizon, forecast_metrics
+from tidegate.train.evaluate.labelling import Answers, predict
+from tidegate.train.export import export_onnx
+from tidegate.train.fit import Epoch, Fitted, ForecastingTask, LabellingTask, fit
+from tidegate.train.fit.loop import Task
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
+from tidegate.v1.model_spec_pb2 import ModelSpec
+
+DEFAULT_OUTPUT = Path(".tidegate/models")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a part, and the predictions that they are of.
+
+    Attributes:
+        metrics: by name.
+        predictions: forecasts, or labels given.
+    """
+
+    metrics: dict[str, float]
+    predictions: Backtest | Answers
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+        config: of the run.
+        data: in three parts.
+        model: trained, in evaluation mode.
+        fitted: the epochs.
+        evaluation: of the test part.
+        path: of the ONNX file.
+        spec: of the file.
+        run_id: MLflow's.
+        registered: the version in MLflow's registry.
+    """
+
+    config: Config
+    data: Data
+    model: Model
+    fitted: Fitted
+    evaluation: Evaluation
+    path: Path
+    spec: ModelSpec
+    run_id: str
+    registered: tracking.Registered
+
+
+def run(config: Config, output: str | Path = DEFAULT_OUTPUT) -> Result:
+    """Trains, evaluates, exports and registers one model.
+
+    Args:
+        config: from :func:`tidegate.train.config.load`.
+        output: folder that gets ``<name>/model.onnx`` and ``<name>/model.pt``.
+
+    Raises:
+        ValueError: configuration and data do not fit each other.
+        TrainingError: training went astray.
+        ParityError: ONNX Runtime disagrees with PyTorch; nothing was written.
+    """
+    data = load_data(config)
+    model = build_model(config, data)
+    with track(config, data) as tracked:
+        fitted = train(config, model, data, tracked)
+        folder = Path(output) / config.name
+        checkpoint.save(folder / "model.pt", config, model)
+        evaluation = evaluate(config, model, data)
+        report(evaluation, tracked)
+        path = folder / "model.onnx"
+        spec = export(config, model, data, evaluation, path, tracked)
+        registered = tracked.register(path, spec, config.registered_model, score(data, fitted))
+    return Result(config, data, model, fitted, evaluation, path, spec, tracked.id, registered)
+
+
+@contextmanager
+def track(config: Config, data: Data) -> Iterator[tracking.Run]:
+    """Begins the MLflow run, with configuration and data set logged."""
+    section = config.tracking
+    tags = {"task": config.task}
+    with tracking.start_run(section.uri, section.experiment, config.name, tags) as tracked:
+        tracked.log_config(config.model_dump(mode="json"), config.flat())
+        dataset = find_dataset(config.dataset.name)
+        tracked.log_dataset(dataset.name, data.digest(), dataset.source, "training")
+        yield tracked
+
+
+def train(config: Config, model: Model, data: Data, tracked: tracking.Run | None = None) -> Fitted:
+    """Fits a model; it then has the weights of its best epoch.
+
+    Args:
+        config: of the run.
+        model: from :func:`tidegate.train.build.build_model`.
+        data: from :func:`tidegate.train.build.load_data`.
+        tracked: where metrics and pictures of each epoch go; None: nowhere.
+    """
+    section = config.training
+    torch.manual_seed(config.seed)
+    hooks: list[Callable[[Epoch], None]] = []
+    if tracked is not None:
+        hooks.append(lambda epoch: tracked.log_metrics(epoch.metrics, epoch.number))
+        if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
+            hooks.append(_picture_hook(config, model, data, tracked))
+    return fit(
+        build_task(config, model, data),
+        epochs=section.epochs,
+        learning_rate=section.learning_rate,
+        weight_decay=section.weight_decay,
+        clip=section.clip,
+        patience=section.patience,
+        after_epoch=hooks,
+        title=config.name,
+    )
+
+
+def build_task(config: Config, model: Model, data: Data) -> Task:
+    """Model and data as the loop takes them.
+
+    Raises:
+        TypeError: the one is for sentences and the other for series.
+    """
+    section = config.training
+    if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
+        warmup = config.forecast.warmup
+        return ForecastingTask(model, [data], section.lanes, section.bptt, config.seed, warmup)
+    if isinstance(model, Labeller) and isinstance(data, SentenceSplit):
+        return LabellingTask(model, data, section.tokens, config.seed)
+    raise TypeError(f"a {type(model).__name__} does not learn from a {type(data).__name__}")
+
+
+def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> Evaluation:
+    """Scores a model on one part.
+
+    Raises:
+        TypeError: model and data are for different tasks.
+    """
+    if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
+        forecasts = backtest(model, data, part)
+        return Evaluation(forecast_metrics(forecasts, config.forecast.season), forecasts)
+    if isinstance(model, Labeller) and isinstance(data, SentenceSplit):
+        answers = predict(model, getattr(data, part))
+        words = ambiguous_words(data.train, lower_case=model.lower_case)
+        ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
+        metrics = {"accuracy": answers.accuracy, "accuracy_ambiguous": ambiguous}
+        return Evaluation(metrics, answers)
+    raise TypeError(f"a {type(model).__name__} is not scored on a {type(data).__name__}")
+
+
+def report(evaluation: Evaluation, tracked: tracking.Run) -> None:
+    """Logs scores, tables and figures of the test part."""
+    tracked.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+    match evaluation.predictions:
+        case Backtest() as forecasts:
+            table = by_horizon(forecasts)
+            tracked.log_figure(plots.forecast_figure(forecasts), "forecast.png")
+            tracked.log_figure(plots.horizon_figure(table), "by_horizon.png")
+            tracked.log_table(table, "by_horizon.json")
+        case Answers() as answers:
+            figure = plots.confusion_figure(answers.confusion(), answers.label_names)
+            tracked.log_figure(figure, "labels.png")
+            tracked.log_table(answers.by_label(), "by_label.json")
+        case _:
+            assert_never(evaluation.predictions)
+
+
+def export(
+    config: Config,
+    model: Model,
+    data: Data,
+    evaluation: Evaluation,
+    path: str | Path,
+    tracked: tracking.Run | None = None,
+) -> ModelSpec:
+    """Writes the ONNX file, once ONNX Runtime agrees with PyTorch.
+
+    Raises:
+        ParityError: it does not; nothing was written.
+    """
+    return export_onnx(
+        model,
+        path,
+        name=config.name,
+        metrics=evaluation.metrics,
+        data_digest=data.digest(),
+        git_commit=tracked.git_commit if tracked else "",
+        mlflow_run_id=tracked.id if tracked else "",
+    )
+
+
+def score(data: Data, fitted: Fitted) -> tracking.Score:
+    """What the registry judges a run by: the validation metric of its best epoch."""
+    metric = fitted.monitor
+    return tracking.Score(
+        metric, fitted.best.metrics[metric], fitted.higher_is_better, data.digest()
+    )
+
+
+def _picture_hook(
+    config: Config, model: Forecaster, data: SeriesSplit, tracked: tracking.Run
+) -> Callable[[Epoch], None]:
+    def draw(epoch: Epoch) -> None:
+        if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
+            forecasts = backtest(model, data, "validation", config.forecast.warmup)
+            tracked.log_picture("forecast", plots.forecast_figure(forecasts), epoch.number)
+
+    return draw
