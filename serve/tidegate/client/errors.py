@@ -1,0 +1,95 @@
+"""What can go wrong, with the server's own text.
+
+ClientError
+├── InvalidArgumentError     the request is wrong
+├── NotFoundError            no such model, version, alias or series
+├── AlreadyExistsError       the series key is live in another stream
+├── FailedPreconditionError  the model, or the checkpoint, is of another kind
+├── ResourceExhaustedError   a limit of the server is reached
+├── OffsetError              observations before these are missing on the server
+├── UnavailableError         no server, or it is stopping: try another one
+└── ServerError              anything else
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class ClientError(Exception):
+    """Base of all errors of the client.
+
+    Attributes:
+        series: The key of the series it is about; empty if it is about the call.
+        forecasts: The forecasts of the other series of the same message, by key.
+    """
+
+    def __init__(self, message: str, series: str = "") -> None:
+        super().__init__(message)
+        self.series = series
+        self.forecasts: dict[str, NDArray[np.float32]] = {}
+
+
+class InvalidArgumentError(ClientError):
+    """The request is wrong."""
+
+
+class NotFoundError(ClientError):
+    """No such model, version, alias or series."""
+
+
+class AlreadyExistsError(ClientError):
+    """The series key is live in another stream."""
+
+
+class FailedPreconditionError(ClientError):
+    """The model, or the checkpoint, is of another kind."""
+
+
+class ResourceExhaustedError(ClientError):
+    """A limit of the server is reached."""
+
+
+class OffsetError(ClientError):
+    """Observations before these are missing on the server."""
+
+
+class UnavailableError(ClientError):
+    """There is no server, or it is stopping."""
+
+
+class ServerError(ClientError):
+    """The server failed."""
+
+
+_TYPES: dict[grpc.StatusCode, type[ClientError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    grpc.StatusCode.OUT_OF_RANGE: OffsetError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+}
+_BY_NUMBER = {status.value[0]: kind for status, kind in _TYPES.items()}
+
+
+def from_rpc(error: grpc.RpcError) -> ClientError:
+    """Our error for one of gRPC's."""
+    # What a call raises is a Call too, which the base class does not say.
+    status, text = getattr(error, "code", None), getattr(error, "details", None)
+    if not (callable(status) and callable(text)):
+        return ServerError(str(error))
+    code = status()
+    return _TYPES.get(code, ServerError)(text() or code.name)
+
+
+def from_series(number: int, message: str, series: str) -> ClientError:
+    """Our error for a SeriesError with a google.rpc.Code."""
+    return _BY_NUMBER.get(number, ServerError)(message, series)

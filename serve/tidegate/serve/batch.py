@@ -1,0 +1,215 @@
+"""One batch: which runs of the network it needs, and what they change.
+
+Legend: E entries (one chunk of one series each), B entries in one run, T longest of
+them, A answers (one forecast each), V values of one forecast.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tidegate.serve.entries import Chunks, Entries
+from tidegate.serve.errors import PoisonedStateError, ServingError
+from tidegate.serve.ragged import padded, ragged_range, split_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tidegate.serve.settings import Settings
+    from tidegate.serve.streams import SeriesTable
+
+
+class Failure(NamedTuple):
+    """Why a chunk was refused; nothing of it was applied."""
+
+    key: str
+    handle: int
+    error: ServingError
+
+
+class Outcome(NamedTuple):
+    """The answer to one message.
+
+    Attributes:
+        handles: One for each forecast, [A].
+        offsets: The observation that each forecast follows, [A].
+        quantiles: float32 [A, V].
+        failures: Refused chunks.
+        due: Series whose checkpoint is due.
+    """
+
+    handles: list[int]
+    offsets: list[int]
+    quantiles: NDArray[np.float32]
+    failures: list[Failure]
+    due: list[int]
+
+
+class Run(NamedTuple):
+    """One run of the network, for some entries of a batch.
+
+    Attributes:
+        entries: Which, int64 [B].
+        lengths: Rows of each, int64 [B].
+        rows: B times T, padding included.
+        feeds: The graph's inputs.
+    """
+
+    entries: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    rows: int
+    feeds: dict[str, NDArray[Any]]
+
+
+class Batch:
+    """Several messages, checked and laid out.
+
+    The table changes only in `commit`, and there a chunk's state and offset
+    together: a chunk is applied as a whole or not at all.
+
+    Args:
+        messages: At most one for each stream.
+        table: The series they are about.
+        settings: Limits.
+    """
+
+    def __init__(self, messages: Sequence[Chunks], table: SeriesTable, settings: Settings) -> None:
+        self._table = table
+        self._settings = settings
+        self._bounds = np.cumsum([0, *(len(message.handles) for message in messages)]).tolist()
+        self._entries = Entries(messages, table, settings.max_rows_per_chunk)
+        self.lengths = self._entries.accepted()
+        every_step = table.every_step[self._entries.handles]
+        self._answers = np.where(every_step, self.lengths, np.minimum(self.lengths, 1))
+        self._starts = np.cumsum(self._answers) - self._answers
+        self._quantiles = np.empty((int(self._answers.sum()), table.model.forecast_size), "<f4")
+        self._due: set[int] = set()
+
+    @property
+    def rows(self) -> int:
+        """Rows to apply."""
+        return int(self.lengths.sum())
+
+    def runs(self) -> Iterator[Run]:
+        """The runs to make, in any order."""
+        todo = np.flatnonzero(self.lengths)
+        settings = self._settings
+        for members in split_runs(self.lengths[todo], settings.max_batch, settings.max_batch_rows):
+            yield self._run(todo[members])
+
+    def commit(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Stores the next states and offsets, and keeps the forecasts for the answers."""
+        finite = self._finite(run, outputs)
+        if not finite.all():
+            for entry in run.entries[~finite].tolist():
+                self._refuse_poisoned(entry)
+            keep = np.flatnonzero(finite)
+            states = self._table.model.states
+            outputs = {
+                "quantiles": outputs["quantiles"][keep],
+                **{state.output: outputs[state.output][:, keep] for state in states},
+            }
+            run = run._replace(entries=run.entries[keep], lengths=run.lengths[keep])
+        handles = self._entries.handles[run.entries]
+        self._table.slots.scatter(handles, outputs)
+        self._advance(handles, run.lengths)
+        self._keep_answers(run, outputs["quantiles"])
+
+    def fail(self, run: Run, error: ServingError) -> None:
+        """Refuses all chunks of a run; nothing of them was applied."""
+        for entry in run.entries.tolist():
+            self._entries.refuse(entry, error)
+
+    def outcomes(self) -> list[Outcome]:
+        """The answer to each message, in the order of the messages."""
+        errors = self._entries.errors
+        if errors:
+            # Entries that failed in their run have reserved answers that never came.
+            failed = np.zeros(len(self._answers), np.bool_)
+            failed[list(errors)] = True
+            self._quantiles = self._quantiles[np.repeat(~failed, self._answers)]
+            self._answers = np.where(failed, 0, self._answers)
+            self._starts = np.cumsum(self._answers) - self._answers
+        bounds = self._bounds
+        return [self._outcome(a, b) for a, b in pairwise(bounds)]
+
+    def _run(self, members: NDArray[np.int64]) -> Run:
+        entries = self._entries
+        lengths = self.lengths[members]
+        x = padded(entries.values, (entries.first + entries.skipped)[members], lengths)
+        feeds: dict[str, NDArray[Any]] = {"x": x, "lengths": lengths.astype(np.int32)}
+        feeds.update(self._table.slots.gather(entries.handles[members]))
+        return Run(members, lengths, x.shape[0] * x.shape[1], feeds)
+
+    def _finite(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Whether forecasts and next states of each entry are finite, [B]."""
+        quantiles = outputs["quantiles"]
+        finite = np.isfinite(quantiles).all(axis=(2, 3, 4))
+        if quantiles.shape[1] > 1:
+            # What the graph computes beyond a sequence's end is nobody's.
+            finite |= np.arange(quantiles.shape[1]) >= run.lengths[:, None]
+        alive: NDArray[np.bool_] = finite.all(axis=1)
+        for state in self._table.model.states:
+            # A state that starts as NaN may stay NaN: nothing was observed yet.
+            if np.isfinite(state.initial_value):
+                alive &= np.isfinite(outputs[state.output]).all(axis=(0, 2))
+        return alive
+
+    def _refuse_poisoned(self, entry: int) -> None:
+        offset = int(self._entries.offsets[entry] + self._entries.rows[entry].astype(np.uint64))
+        self._entries.refuse(
+            entry,
+            PoisonedStateError(
+                f"{self._entries.name(entry)}: the network's output is not finite before offset "
+                f"{offset}; the chunk was not applied: check its values for extremes"
+            ),
+        )
+
+    def _advance(self, handles: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        table = self._table
+        before = table.next_offset[handles]
+        after = before + lengths.astype(np.uint64)
+        table.next_offset[handles] = after
+        every = table.checkpoint_every[handles]
+        if every.any():
+            period = np.maximum(every, 1)
+            due = (every > 0) & (after // period > before // period)
+            self._due.update(handles[due].tolist())
+
+    def _keep_answers(self, run: Run, quantiles: NDArray[np.float32]) -> None:
+        answers = self._answers[run.entries]
+        sequences = np.repeat(np.arange(len(answers)), answers)
+        inside = ragged_range(answers)
+        steps = np.repeat(run.lengths - answers, answers) + inside
+        places = np.repeat(self._starts[run.entries], answers) + inside
+        self._quantiles[places] = quantiles[sequences, steps].reshape(len(places), -1)
+
+    def _outcome(self, start: int, end: int) -> Outcome:
+        entries, answers = self._entries, self._answers[start:end]
+        total = int(answers.sum())
+        first = int(self._starts[start]) if total else 0
+        ends = entries.offsets[start:end] + entries.rows[start:end].astype(np.uint64)
+        offsets = np.repeat(ends - answers.astype(np.uint64), answers)
+        offsets += ragged_range(answers).astype(np.uint64)
+        handles = entries.handles[start:end]
+        due = [h for h in handles.tolist() if h in self._due] if self._due else []
+        return Outcome(
+            np.repeat(handles, answers).tolist(),
+            offsets.tolist(),
+            self._quantiles[first : first + total],
+            self._failures(start, end),
+            due,
+        )
+
+    def _failures(self, start: int, end: int) -> list[Failure]:
+        failures = []
+        for entry, error in sorted(self._entries.errors.items()):
+            if start <= entry < end:
+                handle = int(self._entries.sent[entry])
+                failures.append(Failure(self._entries.key(entry), handle, error))
+        return failures

@@ -1,0 +1,144 @@
+"""Micro-batches of chunks from all streams of a model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tidegate.serve.batch import Batch, Outcome, Run
+from tidegate.serve.errors import INTERNAL_TEXT, ServingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Executor
+
+    from tidegate.serve.entries import Chunks
+    from tidegate.serve.settings import Settings
+    from tidegate.serve.streams import SeriesTable
+
+logger = logging.getLogger(__name__)
+
+
+class Batcher:
+    """Forms batches over one turn of the event loop, without a timer.
+
+    A message waits for two `call_soon` hops: the first lets every other stream
+    that is ready hand in its message. While a batch runs, the next one forms.
+    A stream hands in a message only after the answer to the one before, so a
+    series has at most one chunk in flight and the queue is bounded by the
+    number of streams.
+
+    Args:
+        table: The series of the model.
+        settings: Limits.
+        executor: One worker thread, for runs that would hold up the event loop.
+    """
+
+    def __init__(self, table: SeriesTable, settings: Settings, executor: Executor) -> None:
+        self._table = table
+        self._settings = settings
+        self._executor = executor
+        self._waiting: deque[tuple[Chunks, asyncio.Future[Outcome]]] = deque()
+        self._scheduled = False
+        self._running: asyncio.Task[None] | None = None
+        self._ended: list[int] = []
+
+    def submit(self, chunks: Chunks) -> asyncio.Future[Outcome]:
+        """Queues one message; the future holds its answer."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.append((chunks, future))
+        self._schedule()
+        return future
+
+    def end(self, owner: int, handles: Iterable[int]) -> list[int]:
+        """Ends series of a stream and frees their slots, after the run that may write to them."""
+        ended = self._table.end(owner, handles)
+        self._ended.extend(ended)
+        if self._running is None:
+            self._release()
+        return ended
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._running is None and self._waiting:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._hop)
+
+    def _hop(self) -> None:
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        messages, futures = self._take()
+        if not messages:
+            return
+        with _refusing_on_error(futures):
+            batch = Batch(messages, self._table, self._settings)
+            if batch.rows > self._settings.inline_rows:
+                task = self._run_in_thread(batch, futures)
+                self._running = asyncio.get_running_loop().create_task(task)
+                return
+            for run in batch.runs():
+                with self._failing_on_error(batch, run):
+                    batch.commit(run, self._table.model.session.run(run.feeds))
+            _deliver(batch, futures)
+        self._schedule()
+
+    async def _run_in_thread(self, batch: Batch, futures: list[asyncio.Future[Outcome]]) -> None:
+        loop = asyncio.get_running_loop()
+        session = self._table.model.session
+        with _refusing_on_error(futures):
+            for run in batch.runs():
+                with self._failing_on_error(batch, run):
+                    outputs = await loop.run_in_executor(self._executor, session.run, run.feeds)
+                    batch.commit(run, outputs)
+            _deliver(batch, futures)
+        self._running = None
+        self._release()
+        self._schedule()
+
+    @contextmanager
+    def _failing_on_error(self, batch: Batch, run: Run) -> Iterator[None]:
+        """A run that fails refuses its own chunks; the other runs go on."""
+        try:
+            yield
+        except Exception:
+            logger.exception("a run of %s failed", self._table.model.label)
+            batch.fail(run, ServingError(INTERNAL_TEXT))
+
+    def _take(self) -> tuple[list[Chunks], list[asyncio.Future[Outcome]]]:
+        """The next messages, up to max_batch chunks, without those nobody waits for any more."""
+        messages, futures, room = [], [], self._settings.max_batch
+        while self._waiting and room > 0:
+            chunks, future = self._waiting.popleft()
+            if not future.done():
+                messages.append(chunks)
+                futures.append(future)
+                room -= len(chunks.handles)
+        return messages, futures
+
+    def _release(self) -> None:
+        for handle in self._ended:
+            self._table.slots.release(handle)
+        self._ended.clear()
+
+
+def _deliver(batch: Batch, futures: list[asyncio.Future[Outcome]]) -> None:
+    for future, outcome in zip(futures, batch.outcomes(), strict=True):
+        # A stream that ended meanwhile has cancelled its future.
+        if not future.done():
+            future.set_result(outcome)
+
+
+@contextmanager
+def _refusing_on_error(futures: list[asyncio.Future[Outcome]]) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logger.exception("a batch failed")
+        for future in futures:
+            if not future.done():
+                future.set_exception(ServingError(INTERNAL_TEXT))

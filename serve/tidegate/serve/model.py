@@ -1,0 +1,121 @@
+"""A model that is loaded and ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tidegate.serve.errors import FailedPreconditionError, LoadError
+from tidegate.serve.session import Session
+from tidegate.serve.spec import StateLayout, check_spec, read_spec, spec_digest
+from tidegate.v1 import model_spec_pb2 as pb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tidegate.serve.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One version of a model, loaded, checked and warmed up.
+
+    Attributes:
+        name: The model's name.
+        version: Its version, an integer as text.
+        aliases: Other names of this version.
+        sha256: Hexadecimal digest of the ONNX file.
+        session: The loaded graph.
+        spec: What the file says about itself.
+        digest: SHA-256 of the spec's JSON; checkpoints are bound to it.
+        states: Layout of the states, in the order of the spec.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    session: Session
+    spec: pb.ModelSpec
+    digest: bytes
+    states: tuple[StateLayout, ...]
+    aliases: tuple[str, ...] = field(default=())
+
+    @property
+    def label(self) -> str:
+        """The model as it is named in texts."""
+        return f"model {self.name!r} version {self.version}"
+
+    @cached_property
+    def features(self) -> int:
+        """Values in one observation."""
+        return len(self.spec.forecast.features)
+
+    @cached_property
+    def forecast_size(self) -> int:
+        """Values in one forecast: horizon times targets times quantiles."""
+        forecast = self.spec.forecast
+        return forecast.horizon * len(forecast.targets) * len(forecast.quantile_levels)
+
+    @cached_property
+    def allow_missing(self) -> NDArray[np.bool_]:
+        """For each feature, whether NaN may stand for a missing value."""
+        return np.array([feature.allow_missing for feature in self.spec.forecast.features], bool)
+
+    def require_forecasting(self) -> None:
+        """Refuses a forecast from a model of another task.
+
+        Raises:
+            FailedPreconditionError: The text names the right call.
+        """
+        if self.spec.task == pb.TASK_FORECASTING:
+            return
+        if self.spec.task == pb.TASK_LABELLING:
+            raise FailedPreconditionError(
+                f"{self.label} labels whole sentences and cannot forecast a stream "
+                f"({self._direction}): call AnnotateSentences"
+            )
+        raise FailedPreconditionError(
+            f"{self.label} is a bare recurrent stack without a forecast: export it with a head"
+        )
+
+    def require_labelling(self) -> None:
+        """Refuses sentences on a model of another task.
+
+        Raises:
+            FailedPreconditionError: The text names the right call.
+        """
+        if self.spec.task != pb.TASK_LABELLING:
+            raise FailedPreconditionError(
+                f"{self.label} does not label sentences ({self._direction}): call StreamForecast "
+                "for live series or Forecast for windows"
+            )
+
+    @property
+    def _direction(self) -> str:
+        name = pb.Direction.Name(self.spec.direction).removeprefix("DIRECTION_").lower()
+        return f"it is {name}"
+
+
+def load_model(name: str, version: str, path: Path, settings: Settings) -> Model:
+    """Loads, checks and warms up one file.
+
+    Raises:
+        LoadError: The text names the file and the reason.
+    """
+    try:
+        content = path.read_bytes()
+        session = Session(content, settings.provider, settings.threads)
+        text = session.spec_text
+        spec = read_spec(text)
+        states = check_spec(spec, session.inputs, session.outputs)
+        session.warm_up()
+    except (LoadError, OSError) as error:
+        raise LoadError(f"{path}: {error}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Model(name, version, sha256, session, spec, spec_digest(text), states)

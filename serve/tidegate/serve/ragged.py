@@ -1,0 +1,59 @@
+"""Sequences of different lengths as flat arrays, without loops over sequences.
+
+Legend: N sequences, R rows of all of them, B sequences in one run, T longest of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+Scalar = TypeVar("Scalar", np.float32, np.int64)
+
+
+def split_runs(
+    lengths: NDArray[np.int64], max_batch: int, max_rows: int
+) -> Iterator[NDArray[np.int64]]:
+    """Groups sequences so that no run is more than half padding.
+
+    Args:
+        lengths: Rows of each sequence, [N], at least 1 each.
+        max_batch: Sequences in a run.
+        max_rows: Rows in a run, padding included; a longer sequence runs alone.
+
+    Yields:
+        Indices of the sequences of a run.
+    """
+    order = np.argsort(lengths, kind="stable")
+    # frexp's exponent of n - 1 is the same for all n within (2**k, 2**(k + 1)].
+    classes = np.frexp(lengths[order] - 1)[1]
+    for members in np.split(order, np.flatnonzero(np.diff(classes)) + 1):
+        if len(members) == 0:
+            continue
+        step = max(1, min(max_batch, max_rows // int(lengths[members].max())))
+        for start in range(0, len(members), step):
+            yield members[start : start + step]
+
+
+def padded(
+    values: NDArray[Scalar], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[Scalar]:
+    """Cuts sequences out of [R, ...] into [B, T, ...]; a short one repeats its last row."""
+    longest = int(lengths.max())
+    if longest == 1:
+        return values[starts][:, None]
+    steps = np.minimum(np.arange(longest), lengths[:, None] - 1)
+    return values[starts[:, None] + steps]
+
+
+def ragged_range(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0..counts[0]-1, then 0..counts[1]-1 and so on, in one array."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) - np.repeat(ends - counts, counts)

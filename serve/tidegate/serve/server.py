@@ -1,0 +1,119 @@
+"""The gRPC server: its sockets, health, reflection and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tidegate.serve.service import Service
+from tidegate.serve.servicers import InferenceServicer
+from tidegate.v1 import inference_pb2, inference_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidegate.serve.settings import Settings
+
+SERVICE_NAME = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """Listens and serves until told to drain.
+
+    Attributes:
+        port: The port it listens on, known after `start`.
+
+    Args:
+        settings: Everything configurable.
+
+    Raises:
+        LoadError: A model cannot be served.
+        ValueError: The checkpoint key cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._service = Service(settings)
+        self._servicer = InferenceServicer(self._service)
+        self.port = settings.port
+
+    async def start(self) -> None:
+        """Binds the port and begins to serve.
+
+        Raises:
+            OSError: The port cannot be bound.
+        """
+        settings = self._settings
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                # Two servers on one port would share its streams at random.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError as error:
+            raise OSError(
+                f"cannot listen on {settings.host}:{settings.port}: is it in use?"
+            ) from error
+        await self._server.start()
+        # "" is the server as a whole; each model has its own name beside it.
+        for name in ("", SERVICE_NAME, *{m.name for m in self._service.repository.list()}):
+            await self._health.set(name, _SERVING)
+
+    async def drain(self) -> None:
+        """Refuses new streams, tells the live ones, and ends within `drain_seconds`."""
+        seconds = self._settings.drain_seconds
+        deadline = asyncio.get_running_loop().time() + seconds
+        self._service.draining = True
+        await self._health.enter_graceful_shutdown()
+        logger.info("draining", extra={"streams": len(self._service.calls), "seconds": seconds})
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._servicer.announce_drain(seconds)
+        except TimeoutError:
+            logger.warning("some streams did not read the notice")
+        await self._server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
+        self._service.close()
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Args:
+        settings: Everything configurable.
+        announce: Gets "HOST:PORT" when the server is ready.
+    """
+    server = Server(settings)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # From here on the signals have their default effect.
+            loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    announce(f"{settings.host}:{server.port}")
+    await stop.wait()
+    await server.drain()

@@ -1,0 +1,104 @@
+"""All that the server does, without gRPC: models, their live series, requests."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from tidegate.serve.annotate import Annotation, Annotator
+from tidegate.serve.batcher import Batcher
+from tidegate.serve.checkpoint import CheckpointSigner, load_key
+from tidegate.serve.errors import ResourceExhaustedError, UnavailableError
+from tidegate.serve.forecast import Window, forecast_windows
+from tidegate.serve.repository import Repository
+from tidegate.serve.runner import Runner
+from tidegate.serve.stream_call import StreamCall
+from tidegate.serve.streams import SeriesTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tidegate.serve.model import Model
+    from tidegate.serve.settings import Settings
+
+
+class Service:
+    """Loads the models and answers requests.
+
+    Attributes:
+        repository: The models.
+        draining: Whether new streams are refused.
+
+    Args:
+        settings: Everything configurable.
+
+    Raises:
+        LoadError: A model cannot be served.
+        ValueError: The checkpoint key cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.repository = Repository(settings)
+        self.draining = False
+        self._signer = CheckpointSigner(load_key(settings.checkpoint_key_file))
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-run")
+        self._runner = Runner(settings, self._executor)
+        self._batchers: dict[Model, tuple[SeriesTable, Batcher]] = {}
+        self._annotators: dict[Model, Annotator] = {}
+        self._calls: set[StreamCall] = set()
+        self._last_number = 0
+
+    @property
+    def calls(self) -> tuple[StreamCall, ...]:
+        """The open streams."""
+        return tuple(self._calls)
+
+    async def forecast(self, model: Model, windows: Sequence[Window]) -> NDArray[np.float32]:
+        """Forecasts of whole windows, float32 [windows, V]; see `forecast_windows`."""
+        return await forecast_windows(model, windows, self._runner, self.settings)
+
+    async def annotate(self, model: Model, sentences: Sequence[Sequence[str]]) -> list[Annotation]:
+        """Labels of sentences; see `Annotator.annotate`."""
+        model.require_labelling()
+        if model not in self._annotators:
+            self._annotators[model] = Annotator(model, self._runner, self.settings)
+        return await self._annotators[model].annotate(sentences)
+
+    def open_stream(self) -> StreamCall:
+        """Admits a new stream; `close_stream` must follow.
+
+        Raises:
+            UnavailableError: The server is draining.
+            ResourceExhaustedError: Too many streams.
+        """
+        if self.draining:
+            raise UnavailableError("the server is draining: open the stream on another replica")
+        if len(self._calls) >= self.settings.max_streams:
+            raise ResourceExhaustedError(
+                f"all {self.settings.max_streams} streams of this server are taken "
+                "(--max-streams): send more series on one stream, or use another replica"
+            )
+        self._last_number += 1
+        call = StreamCall(self._last_number, self)
+        self._calls.add(call)
+        return call
+
+    def close_stream(self, call: StreamCall) -> None:
+        """Frees the series of a stream that has ended."""
+        self._calls.discard(call)
+        call.close()
+
+    def series(self, model: Model) -> tuple[SeriesTable, Batcher]:
+        """The live series of a model and what runs them."""
+        if model not in self._batchers:
+            table = SeriesTable(model, self.settings, self._signer)
+            self._batchers[model] = (table, Batcher(table, self.settings, self._executor))
+        return self._batchers[model]
+
+    def close(self) -> None:
+        """Ends the worker thread."""
+        self._executor.shutdown()

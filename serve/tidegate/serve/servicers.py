@@ -1,0 +1,161 @@
+"""The gRPC service: convert, call, convert."""
+
+# gRPC fixes the names and the signatures of the methods.
+# ruff: noqa: ARG002, N802
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from tidegate.serve.errors import INTERNAL_TEXT, ServingError
+from tidegate.serve.forecast import Window
+from tidegate.v1 import inference_pb2 as pb
+from tidegate.v1 import inference_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tidegate.serve.model import Model
+    from tidegate.serve.service import Service
+    from tidegate.serve.stream_call import StreamCall
+
+logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+_STATUS = {status.value[0]: status for status in grpc.StatusCode}
+
+
+def _with_status(
+    method: Callable[[Any, Request, Context], Awaitable[Result]],
+) -> Callable[[Any, Request, Context], Awaitable[Result]]:
+    """Turns our errors into their status; anything else into a fixed text and a logged trace."""
+
+    @functools.wraps(method)
+    async def wrapped(self: object, request: Request, context: Context) -> Result:
+        try:
+            return await method(self, request, context)
+        except ServingError as error:
+            await context.abort(_STATUS[error.code], str(error))
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            logger.exception("%s failed", method.__name__)
+            await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+
+    return wrapped
+
+
+class InferenceServicer(pb_grpc.InferenceServiceServicer):
+    """`tidegate.v1.InferenceService` on top of a `Service`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._writers: dict[StreamCall, _Writer] = {}
+
+    @_with_status
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """All models that are served."""
+        models = self._service.repository.list()
+        return pb.ListModelsResponse(models=[_info(model) for model in models])
+
+    @_with_status
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        """What one model says about itself."""
+        model = self._model(request.model)
+        return pb.GetModelResponse(info=_info(model), spec=model.spec)
+
+    @_with_status
+    async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
+        """The forecast after each window."""
+        model = self._model(request.model)
+        windows = [Window(window.rows, window.values) for window in request.windows]
+        quantiles = await self._service.forecast(model, windows)
+        return pb.ForecastResponse(
+            model=model.name, version=model.version, quantiles=quantiles.tobytes()
+        )
+
+    @_with_status
+    async def AnnotateSentences(
+        self, request: pb.AnnotateSentencesRequest, context: Context
+    ) -> pb.AnnotateSentencesResponse:
+        """A label for each token."""
+        model = self._model(request.model)
+        sentences = [sentence.tokens for sentence in request.sentences]
+        annotations = await self._service.annotate(model, sentences)
+        return pb.AnnotateSentencesResponse(
+            model=model.name,
+            version=model.version,
+            annotations=[
+                pb.Annotation(labels=labels, probabilities=probabilities)
+                for labels, probabilities in annotations
+            ],
+        )
+
+    @_with_status
+    async def StreamForecast(  # type: ignore[override]  # the stubs know no context.read()
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Forecasts along live series.
+
+        Reading waits for the answers to the message before, so a client that
+        does not read is not read either: memory stays bounded.
+        """
+        call = self._service.open_stream()
+        writer = self._writers[call] = _Writer(context)
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                await writer.write(await call.handle(request))
+        finally:
+            del self._writers[call]
+            self._service.close_stream(call)
+
+    async def announce_drain(self, seconds: float) -> None:
+        """Tells every live stream that the server is about to stop."""
+        await asyncio.gather(
+            *(
+                writer.write([call.draining(seconds)])
+                for call, writer in tuple(self._writers.items())
+            ),
+            # A stream that breaks meanwhile needs no notice.
+            return_exceptions=True,
+        )
+
+    def _model(self, reference: pb.ModelReference) -> Model:
+        return self._service.repository.get(
+            reference.name, version=reference.version, alias=reference.alias
+        )
+
+
+class _Writer:
+    """Writes the answers to one message together, one message after the other."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = asyncio.Lock()
+
+    async def write(self, responses: list[pb.StreamForecastResponse]) -> None:
+        async with self._lock:
+            for response in responses:
+                await self._context.write(response)
+
+
+def _info(model: Model) -> pb.ModelInfo:
+    return pb.ModelInfo(
+        name=model.name,
+        version=model.version,
+        aliases=model.aliases,
+        task=model.spec.task,
+        direction=model.spec.direction,
+        sha256=model.sha256,
+        provider=model.session.provider,
+    )

@@ -1,0 +1,145 @@
+"""ONNX Runtime, behind one class; no other file imports it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from tidegate.serve.errors import LoadError
+from tidegate.serve.spec import METADATA_KEY, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from tidegate.serve.settings import Provider
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+# Zoneout runs as a Scan; the others as the plain operator.
+RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN", "Scan"})
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+# 3 is ERROR: the reasons for a CPU fallback reach our own error texts anyway.
+_LOG_SEVERITY = 3
+
+# The GPU build reports usage unless told not to.
+onnxruntime.disable_telemetry_events()
+onnxruntime.set_default_logger_severity(_LOG_SEVERITY)
+
+
+class Session:
+    """One loaded graph.
+
+    Attributes:
+        inputs: The graph's inputs.
+        outputs: The graph's outputs, in the order in which `run` returns them.
+        provider: Name of the execution provider of the recurrent operators.
+        operators: Operator types of the graph as it runs, by provider.
+
+    Args:
+        content: The bytes of an ONNX file.
+        provider: "cuda" insists, "auto" takes CUDA where it works.
+        threads: Threads within one run.
+
+    Raises:
+        LoadError: Not a graph that ONNX Runtime can run on that provider.
+    """
+
+    def __init__(self, content: bytes, provider: Provider = "cpu", threads: int = 1) -> None:
+        names = [CPU] if provider == "cpu" else [CUDA, CPU]
+        if provider != "cpu":
+            # Finds the CUDA libraries that pip installed, when there are any.
+            onnxruntime.preload_dlls()
+        self._session = _create(content, names, threads)
+        self.operators = _operators_by_provider(self._session)
+        self.provider = _recurrent_provider(self.operators)
+        if provider == "cuda" and self.provider != CUDA:
+            raise LoadError(
+                "provider cuda was asked for, but ONNX Runtime runs recurrent operators on "
+                f"{self.provider}: install a CUDA driver and onnxruntime-gpu[cuda,cudnn], "
+                "or use --provider cpu"
+            )
+        self.inputs = tuple(_tensor(argument) for argument in self._session.get_inputs())
+        self.outputs = tuple(_tensor(argument) for argument in self._session.get_outputs())
+
+    @property
+    def spec_text(self) -> str:
+        """The JSON of the ModelSpec stored in the file.
+
+        Raises:
+            LoadError: The file has none.
+        """
+        metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        if METADATA_KEY not in metadata:
+            raise LoadError(
+                f"the ONNX file has no metadata {METADATA_KEY!r}: write it with "
+                "tidegate.train.export_onnx"
+            )
+        return metadata[METADATA_KEY]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Runs the graph once and returns its outputs by name; may be called from any thread."""
+        values = self._session.run(None, feeds)
+        return {tensor.name: value for tensor, value in zip(self.outputs, values, strict=True)}
+
+    def warm_up(self) -> None:
+        """Runs the graph once on zeros, one row of one sequence.
+
+        Raises:
+            LoadError: The graph fails on them.
+        """
+        feeds = {
+            tensor.name: np.zeros([1 if size is None else size for size in tensor.shape], dtype)
+            for tensor in self.inputs
+            for dtype in [np.dtype(tensor.dtype)]
+        }
+        feeds["lengths"] = np.ones(1, np.int32)
+        try:
+            self.run(feeds)
+        except Exception as error:
+            raise LoadError(f"the first run of the graph failed: {error}") from error
+
+
+def _create(content: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_SEVERITY
+    # Idle threads must not spin: streams pause between observations.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:
+        # ONNX Runtime's own exceptions share no base class but Exception.
+        raise LoadError(f"ONNX Runtime cannot load the file: {error}") from error
+
+
+def _operators_by_provider(session: onnxruntime.InferenceSession) -> dict[str, set[str]]:
+    operators: dict[str, set[str]] = {}
+    for subgraph in session.get_provider_graph_assignment_info():
+        types = {node.op_type for node in subgraph.get_nodes()}
+        operators.setdefault(subgraph.ep_name, set()).update(types)
+    return operators
+
+
+def _recurrent_provider(operators: dict[str, set[str]]) -> str:
+    """CUDA only when every LSTM, GRU and RNN node is there."""
+    recurrent = {name for name, types in operators.items() if types & RECURRENT_OPERATORS}
+    return CUDA if recurrent == {CUDA} else CPU
+
+
+def _tensor(argument: Any) -> Tensor:  # noqa: ANN401 - onnxruntime ships no types
+    shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
+    return Tensor(argument.name, _DTYPES.get(argument.type, argument.type), shape)

@@ -1,0 +1,101 @@
+"""Every limit and switch of the server, with its default."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+Provider = Literal["cpu", "cuda", "auto"]
+
+_MAY_BE_ZERO = {"port", "drain_seconds", "inline_rows"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of one server process; the command line has an option for each.
+
+    Attributes:
+        models: Folder of `<name>/<version>/model.onnx`.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        insecure: Allows a host that other machines can reach; nothing is
+            encrypted or authenticated.
+        provider: Where the networks run; "auto" is CUDA where it works.
+        threads: Threads of ONNX Runtime within one run. More than one rarely
+            pays for small recurrent networks.
+        checkpoint_key_file: File of at least 32 bytes that signs checkpoints,
+            the same for all replicas. Without it, tokens die with the process.
+        drain_seconds: Time live streams get to leave after SIGTERM.
+        max_streams: Open StreamForecast calls.
+        max_series: Live series of one model.
+        max_series_per_stream: Live series of one call.
+        max_key_bytes: Length of a series key in UTF-8.
+        max_message_bytes: Size of a message received or sent.
+        max_rows_per_chunk: Observations of one series in one message.
+        max_batch: Series, windows or sentences in one run of the network.
+        max_batch_rows: Rows, padding included, in one run of the network; one
+            longer chunk still runs, alone.
+        inline_rows: Runs of up to this many rows happen on the event loop;
+            larger ones in a worker thread, so that other streams are read
+            meanwhile.
+        max_windows: Windows in one Forecast request.
+        max_window_rows: Rows of one window.
+        max_sentences: Sentences in one AnnotateSentences request.
+        max_tokens: Tokens of one sentence.
+        max_token_bytes: Length of one token in UTF-8.
+
+    Raises:
+        ValueError: A value is out of range, or the host needs `insecure`.
+    """
+
+    models: Path = Path("models")
+    host: str = "127.0.0.1"
+    port: int = 50051
+    insecure: bool = False
+    provider: Provider = "auto"
+    threads: int = 1
+    checkpoint_key_file: Path | None = None
+    drain_seconds: float = 10.0
+    max_streams: int = 10_000
+    max_series: int = 131_072
+    max_series_per_stream: int = 16_384
+    max_key_bytes: int = 256
+    max_message_bytes: int = 16 * 2**20
+    max_rows_per_chunk: int = 8_192
+    max_batch: int = 1_024
+    max_batch_rows: int = 8_192
+    inline_rows: int = 64
+    max_windows: int = 1_024
+    max_window_rows: int = 8_192
+    max_sentences: int = 1_024
+    max_tokens: int = 512
+    max_token_bytes: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuses values that could not work."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            least = 0 if field.name in _MAY_BE_ZERO else 1
+            if value < least:
+                raise ValueError(f"{field.name} is {value}; it must be at least {least}")
+        if self.provider not in get_args(Provider):
+            raise ValueError(f"provider is {self.provider!r}; use one of {get_args(Provider)}")
+        if not (self.insecure or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host!r} can be reached from other machines, and nothing is encrypted "
+                "or authenticated: listen on 127.0.0.1, or pass --insecure on a trusted network"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,177 @@
+"""The ModelSpec inside an ONNX file: read, checked against the graph, digested."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from google.protobuf import json_format
+
+from tidegate.serve.errors import LoadError
+from tidegate.v1 import model_spec_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+METADATA_KEY = "tidegate.spec"
+# The newest spec_version this reader understands.
+SPEC_VERSION = 1
+
+_ROLES = {
+    pb.TASK_FORECASTING: ({"x", "lengths"}, {"quantiles"}),
+    pb.TASK_LABELLING: ({"tokens", "lengths"}, {"labels", "probabilities"}),
+    pb.TASK_RECURRENT: ({"x", "lengths"}, {"output"}),
+}
+
+
+class Tensor(NamedTuple):
+    """An input or output of the graph; None marks a free axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """One state, as the server stores it: [layers, slots, width], float32."""
+
+    input: str
+    output: str
+    layers: int
+    width: int
+    initial_value: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one series' state."""
+        return 4 * self.layers * self.width
+
+
+def spec_digest(text: str) -> bytes:
+    """SHA-256 of the spec as stored in the file."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def read_spec(text: str) -> pb.ModelSpec:
+    """Parses the JSON of a ModelSpec.
+
+    Raises:
+        LoadError: No spec of a version this server understands.
+    """
+    try:
+        # A newer writer may use fields this reader does not know; spec_version
+        # says whether that matters.
+        spec = json_format.Parse(text, pb.ModelSpec(), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise LoadError(f"metadata {METADATA_KEY!r} is not a ModelSpec: {error}") from error
+    if spec.spec_version > SPEC_VERSION:
+        raise LoadError(
+            f"the file has spec_version {spec.spec_version}, this server reads up to "
+            f"{SPEC_VERSION}: update tidegate on the server"
+        )
+    if spec.spec_version < 1:
+        raise LoadError("spec_version is missing: export the model again")
+    return spec
+
+
+def check_spec(
+    spec: pb.ModelSpec, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[StateLayout, ...]:
+    """Compares the declarations with the graph and returns the states' layouts.
+
+    Raises:
+        LoadError: The spec contradicts itself or the graph.
+    """
+    if spec.task not in _ROLES:
+        raise LoadError(f"spec.task is {spec.task}, which this server does not know")
+    if spec.direction not in (pb.DIRECTION_CAUSAL, pb.DIRECTION_BIDIRECTIONAL):
+        raise LoadError("spec.direction is missing: causal or bidirectional")
+    declared_inputs = {tensor.name: tensor for tensor in spec.inputs}
+    declared_outputs = {tensor.name: tensor for tensor in spec.outputs}
+    _check_tensors("input", declared_inputs, inputs)
+    _check_tensors("output", declared_outputs, outputs)
+    states = tuple(_state_layout(state, declared_inputs, declared_outputs) for state in spec.states)
+    _check_roles("input", spec, declared_inputs, (state.input for state in states), 0)
+    _check_roles("output", spec, declared_outputs, (state.output for state in states), 1)
+    if spec.task == pb.TASK_FORECASTING:
+        _check_forecast(spec, declared_inputs["x"], declared_outputs["quantiles"])
+    if spec.task == pb.TASK_LABELLING:
+        _check_labelling(spec, declared_outputs["probabilities"])
+    return states
+
+
+def _check_tensors(kind: str, declared: dict[str, pb.TensorSpec], actual: Sequence[Tensor]) -> None:
+    names = [tensor.name for tensor in actual]
+    if set(declared) != set(names):
+        raise LoadError(f"the spec declares {kind}s {sorted(declared)}, the graph has {names}")
+    for tensor in actual:
+        spec = declared[tensor.name]
+        if spec.dtype != tensor.dtype:
+            raise LoadError(
+                f"{kind} {tensor.name!r} is declared {spec.dtype}, the graph has {tensor.dtype}"
+            )
+        if len(spec.shape) != len(tensor.shape):
+            raise LoadError(
+                f"{kind} {tensor.name!r} is declared with rank {len(spec.shape)}, "
+                f"the graph has rank {len(tensor.shape)}"
+            )
+        for want, have in zip(spec.shape, tensor.shape, strict=True):
+            if want >= 0 and have is not None and want != have:
+                raise LoadError(
+                    f"{kind} {tensor.name!r} is declared {list(spec.shape)}, "
+                    f"the graph has {list(tensor.shape)}"
+                )
+
+
+def _check_roles(
+    kind: str,
+    spec: pb.ModelSpec,
+    declared: dict[str, pb.TensorSpec],
+    states: Iterable[str],
+    side: int,
+) -> None:
+    """The graph must have the tensors of its task and its states, and no others."""
+    needed = sorted([*_ROLES[spec.task][side], *states])
+    if sorted(declared) != needed:
+        task = pb.Task.Name(spec.task)
+        raise LoadError(f"a model of {task} needs {kind}s {needed}, not {sorted(declared)}")
+
+
+def _state_layout(
+    state: pb.StateSpec, inputs: dict[str, pb.TensorSpec], outputs: dict[str, pb.TensorSpec]
+) -> StateLayout:
+    shape = list(state.shape)
+    if len(shape) != 3 or shape[1] != -1 or shape[0] < 1 or shape[2] < 1:
+        raise LoadError(f"state {state.input!r} has shape {shape}; it must be [layers, -1, width]")
+    for kind, name, declared in (
+        ("input", state.input, inputs),
+        ("output", state.output, outputs),
+    ):
+        if name not in declared or declared[name].dtype != "float32":
+            raise LoadError(f"state {kind} {name!r} is not a declared float32 {kind}")
+        if list(declared[name].shape) != shape:
+            raise LoadError(
+                f"state {kind} {name!r} has shape {list(declared[name].shape)}, its state {shape}"
+            )
+    return StateLayout(state.input, state.output, shape[0], shape[2], state.initial_value)
+
+
+def _check_forecast(spec: pb.ModelSpec, x: pb.TensorSpec, quantiles: pb.TensorSpec) -> None:
+    if spec.direction != pb.DIRECTION_CAUSAL:
+        raise LoadError("a forecasting model must be causal: at serving time there is no future")
+    forecast = spec.forecast
+    want = [-1, -1, forecast.horizon, len(forecast.targets), len(forecast.quantile_levels)]
+    if list(x.shape) != [-1, -1, len(forecast.features)]:
+        raise LoadError(f"x is declared {list(x.shape)} for {len(forecast.features)} features")
+    if 0 in want or list(quantiles.shape) != want:
+        raise LoadError(f"quantiles is declared {list(quantiles.shape)}, the forecast needs {want}")
+
+
+def _check_labelling(spec: pb.ModelSpec, probabilities: pb.TensorSpec) -> None:
+    labels = len(spec.labelling.label_names)
+    if list(probabilities.shape) != [-1, -1, labels] or labels == 0:
+        raise LoadError(f"probabilities is declared {list(probabilities.shape)} for {labels} names")
+    if len(spec.labelling.words) < 2:
+        raise LoadError("spec.labelling.words needs ids 0 (padding) and 1 (unknown) at least")
