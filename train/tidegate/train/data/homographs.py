@@ -25,7 +25,7 @@ ADVERBS = ("now", "quietly", "slowly", "often", "again", "here", "later", "soon"
 DETERMINERS = ("the", "a", "this", "that")
 CONJUNCTIONS = ("and", "but", "then")
 
-MAX_ADVERBS = 4
+MAX_ADVERBS = 6
 MAX_CLAUSES = 3
 
 

@@ -69,5 +69,7 @@ class Progress:
         else:
             mark = "  best" if is_best else ""
             self._console.print(
-                f"{self._title}: epoch {epoch}/{self._epochs}  {text}{mark}", highlight=False
+                f"{self._title}: epoch {epoch}/{self._epochs}  {text}{mark}",
+                highlight=False,
+                soft_wrap=True,
             )
