@@ -37,7 +37,7 @@ def test_a_published_version_never_changes(file: Path, tmp_path: Path) -> None:
     publish(file, tmp_path, "co2", "1")
     file.write_bytes(b"two")
 
-    with pytest.raises(ValueError, match="version='1' of 'co2' exists in .*; give a new one"):
+    with pytest.raises(ValueError, match=r"version='1' of 'co2' exists in .*; give a new one"):
         publish(file, tmp_path, "co2", "1")
 
     assert (tmp_path / "co2" / "1" / "model.onnx").read_bytes() == b"one"
