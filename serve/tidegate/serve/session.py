@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,10 +60,13 @@ class Session:
     """
 
     def __init__(self, content: bytes, provider: Provider = "cpu", threads: int = 1) -> None:
-        names = [CPU] if provider == "cpu" else [CUDA, CPU]
-        if provider != "cpu":
-            # Finds the CUDA libraries that pip installed, when there are any.
-            onnxruntime.preload_dlls()
+        tries_cuda = provider == "cuda" or (provider == "auto" and _has_cuda_driver())
+        if tries_cuda:
+            # Finds the CUDA libraries that pip installed, when there are any. It
+            # prints what it misses, and standard output is for the address.
+            with redirect_stdout(sys.stderr):
+                onnxruntime.preload_dlls()
+        names = [CUDA, CPU] if tries_cuda else [CPU]
         self._session = _create(content, names, threads)
         self.operators = _operators_by_provider(self._session)
         self.provider = _recurrent_provider(self.operators)
@@ -109,6 +115,15 @@ class Session:
             self.run(feeds)
         except Exception as error:
             raise LoadError(f"the first run of the graph failed: {error}") from error
+
+
+def _has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver is installed; without it CUDA cannot work."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _create(content: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:
