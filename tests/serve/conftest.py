@@ -24,6 +24,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx_models.save(onnx_models.forecaster("gru", seed=2, differenced=True), folder, "difference")
     gaps = onnx_models.forecaster("gru", seed=3, allow_missing=True)
     onnx_models.save(gaps, folder, "gaps")
+    explosive = onnx_models.forecaster("lstm", seed=6, explosive=True)
+    onnx_models.save(explosive, folder, "explosive")
     onnx_models.save(onnx_models.labeller(), folder, "labeller")
     onnx_models.save(onnx_models.forecaster("gru", seed=4), folder, "versions", "2")
     onnx_models.save(onnx_models.forecaster("gru", seed=5), folder, "versions", "10")

@@ -125,8 +125,12 @@ def forecaster(
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9),
     differenced: bool = False,
     allow_missing: bool = False,
+    explosive: bool = False,
 ) -> onnx.ModelProto:
-    """A causal forecaster of the first feature, with every output and state declared."""
+    """A causal forecaster of the first feature, with every output and state declared.
+
+    An explosive one adds exp(x) to its forecasts, which is infinite from 89 on.
+    """
     graph = GraphBuilder(seed)
     spec = _forecast_spec(cell, features, hidden, layers, horizon, quantiles)
     for feature in spec.forecast.features:
@@ -150,7 +154,7 @@ def forecaster(
     if differenced:
         x = _difference(graph, x)
     y = _causal_stack(graph, cell, x, features, hidden, layers)
-    _quantile_head(graph, y, hidden, horizon, len(quantiles))
+    _quantile_head(graph, y, hidden, horizon, len(quantiles), explosive=explosive)
     return graph.model(spec)
 
 
@@ -266,14 +270,22 @@ def _causal_stack(
     return x
 
 
-def _quantile_head(graph: GraphBuilder, y: str, hidden: int, horizon: int, quantiles: int) -> None:
-    """y [T, B, H] -> quantiles [B, T, horizon, 1, quantiles], crossing ones sorted."""
+def _quantile_head(
+    graph: GraphBuilder, y: str, hidden: int, horizon: int, quantiles: int, *, explosive: bool
+) -> None:
+    """y [T, B, H] -> quantiles [B, T, horizon, 1, quantiles]."""
     width = horizon * quantiles
     graph.add("Transpose", [y], "y_batch_major", perm=[1, 0, 2])
     graph.add("MatMul", ["y_batch_major", graph.weights("head", hidden, width)], "product")
     graph.add("Add", ["product", graph.weights("head_bias", width)], "flat")
     shape = graph.constant("head_shape", np.array([0, 0, horizon, 1, quantiles], np.int64))
-    graph.add("Reshape", ["flat", shape], "quantiles")
+    flat = "flat"
+    if explosive:
+        graph.add("Exp", ["x"], "exploded")
+        last = graph.constant("last_axis", np.array([-1], np.int64))
+        graph.add("ReduceSum", ["exploded", last], "exploded_sum", keepdims=1)
+        flat = graph.add("Add", [flat, "exploded_sum"], "flat_exploded")
+    graph.add("Reshape", [flat, shape], "quantiles")
 
 
 def _zero_where_nan(graph: GraphBuilder, x: str, name: str) -> str:

@@ -200,7 +200,7 @@ def _typed_errors() -> Iterator[None]:
 
 def _window(values: ArrayLike) -> NDArray[np.float32]:
     array = np.asarray(values, "<f4")
-    return array.reshape(len(array), -1)
+    return array[:, None] if array.ndim == 1 else array
 
 
 def _info(info: pb.ModelInfo) -> ModelInfo:

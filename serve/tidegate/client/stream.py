@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import grpc
@@ -195,6 +196,15 @@ class ForecastStream:
             self._ask(Request(checkpoint=pb.CheckpointRequest()), "checkpoints")
         return {key: self.checkpoints[key] for key in self._series}
 
+    def wait_for_draining(self) -> None:
+        """Waits until the server says that it is about to stop; `checkpoints` are complete then.
+
+        Raises:
+            UnavailableError: The stream ended without that notice.
+        """
+        while not self.draining:
+            self._handle(self._receive())
+
     def finish(self, key: str) -> None:
         """Ends a series and frees its place on the server."""
         series = self._find(key)
@@ -268,7 +278,7 @@ class ForecastStream:
         handles = np.array(forecasts.handles, np.int64)
         # Those of one series follow each other.
         starts = np.flatnonzero(np.diff(handles, prepend=-1)).tolist()
-        for start, end in zip(starts, [*starts[1:], len(handles)], strict=True):
+        for start, end in pairwise([*starts, len(handles)]):
             handle = int(handles[start])
             key = self._by_handle[handle].key
             part = quantiles[start:end]
@@ -288,18 +298,23 @@ class ForecastStream:
         errors = []
         while True:
             response = self._receive()
+            self._handle(response)
             have = response.WhichOneof("response")
             if have == "error":
                 error = response.error
                 typed = from_series(error.code, error.message, error.key)
                 errors.append((error.handle, typed))
-            elif have == "checkpoints":
-                self._keep(response.checkpoints.checkpoints)
-            elif have == "draining":
-                self.draining = True
-                self._keep(response.draining.checkpoints)
             if have == kind:
                 return response, errors
+
+    def _handle(self, response: pb.StreamForecastResponse) -> None:
+        """Keeps what may come at any time."""
+        kind = response.WhichOneof("response")
+        if kind == "checkpoints":
+            self._keep(response.checkpoints.checkpoints)
+        elif kind == "draining":
+            self.draining = True
+            self._keep(response.draining.checkpoints)
 
     def _receive(self) -> pb.StreamForecastResponse:
         try:
