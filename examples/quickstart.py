@@ -38,7 +38,12 @@ from tidegate.train.evaluate.backtest import Backtest
 from tidegate.train.evaluate.labelling import Answers
 from tidegate.train.publish import publish
 
-RECIPES = Path(__file__).parents[1] / "models" / "recipes"
+ROOT = Path(__file__).parents[1]
+FORECASTING_RECIPE = ROOT / "models" / "recipes" / "co2.toml"
+LABELLING_RECIPES = {
+    "homographs": ROOT / "models" / "recipes" / "homographs.toml",
+    "ud_english_ewt": ROOT / "examples" / "recipes" / "ud_english_ewt.toml",
+}
 OUTPUT = Path(".tidegate")
 SERVED = OUTPUT / "served"
 KEY_FILE = OUTPUT / "checkpoint.key"
@@ -50,9 +55,9 @@ console = Console(soft_wrap=True, highlight=False)
 
 def main() -> None:
     """Runs all parts in order."""
-    recipe = RECIPES / f"{parse_arguments().data}.toml"
+    recipe = LABELLING_RECIPES[parse_arguments().data]
     console.rule("1. A stacked GRU with zoneout learns to forecast")
-    forecaster = job.run(config.load(RECIPES / "co2.toml"))
+    forecaster = job.run(config.load(FORECASTING_RECIPE))
 
     console.rule("2. A stacked BiLSTM learns to label, and so does its one-direction twin")
     labeller = job.run(config.load(recipe))
@@ -86,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train, track, export, serve, stream, survive.")
     parser.add_argument(
         "--data",
-        choices=("homographs", "ud_english_ewt"),
+        choices=LABELLING_RECIPES,
         default="homographs",
         help="sentences to label: generated ones, or the treebank below TIDEGATE_DATA",
     )
