@@ -4,12 +4,12 @@ Each becomes ``models/<name>/1/model.onnx`` with a model card beside it, and
 ``models/<name>/aliases.json``, which is what the server reads by default.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 from tidegate.train import job
 from tidegate.train.config import load
+from tidegate.train.publish import publish
 from tidegate.v1 import model_spec_pb2 as pb
 
 MODELS = Path(__file__).parent
@@ -20,12 +20,12 @@ def main() -> None:
     """Trains every recipe in turn."""
     for recipe in sorted((MODELS / "recipes").glob("*.toml")):
         result = job.run(load(recipe))
-        folder = MODELS / result.config.name / VERSION
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(result.path, folder / "model.onnx")
-        (folder / "MODEL_CARD.md").write_text(model_card(result, recipe.name), encoding="utf-8")
-        aliases = json.dumps({"champion": VERSION}) + "\n"
-        (folder.parent / "aliases.json").write_text(aliases, encoding="utf-8")
+        folder = MODELS / result.config.name
+        # The reference models are made anew in place; elsewhere a version never changes.
+        shutil.rmtree(folder, ignore_errors=True)
+        file = publish(result.path, MODELS, result.config.name, VERSION, alias="champion")
+        card = model_card(result, recipe.name)
+        file.with_name("MODEL_CARD.md").write_text(card, encoding="utf-8")
 
 
 def model_card(result: job.Result, recipe: str) -> str:

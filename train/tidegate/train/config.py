@@ -249,7 +249,9 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config
             return init_settings, env_settings, toml
 
     with readable_errors(file, Config):
-        return FromFile(**nested(overrides or {}))
+        read = FromFile(**nested(overrides or {}))
+    # Already valid; a plain Config equals any other with the same settings.
+    return Config.model_construct(**{name: getattr(read, name) for name in Config.model_fields})
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,8 @@ class Run:
 
     def log_table(self, table: pd.DataFrame, file: str) -> None:
         """Logs a table; the file's name ends in ``.json``."""
-        self._client.log_table(self.id, table, file)
+        # As objects: MLflow's own selection of columns warns about pandas' new texts.
+        self._client.log_table(self.id, table.astype(object), file)
 
     def register(self, path: Path, spec: pb.ModelSpec, name: str, score: Score) -> Registered:
         """Logs an exported model and registers it as a new version.

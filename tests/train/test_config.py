@@ -1,0 +1,171 @@
+"""One TOML file, the environment over it, the command line over both."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.train.config import load, nested
+from tidegate.train.config_errors import ConfigError
+from tidegate.train.regularizers import Variational, Zoneout
+
+FORECAST = """
+name = "tides"
+task = "forecasting"
+
+[dataset]
+name = "co2"
+
+[training]
+epochs = 7
+
+[[model.regularizers]]
+name = "zoneout"
+hidden = 0.1
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tides.toml"
+    path.write_text(FORECAST)
+    return path
+
+
+def refusal(path: Path, **overrides: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, {name.replace("__", "."): value for name, value in overrides.items()})
+    return str(caught.value)
+
+
+def test_what_the_file_says_is_read_and_the_rest_has_defaults(file: Path) -> None:
+    config = load(file)
+    assert (config.name, config.training.epochs, config.model.cell) == ("tides", 7, "gru")
+    assert [one.build() for one in config.model.regularizers] == [Zoneout(hidden=0.1)]
+
+
+def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_TRAINING__EPOCHS", "8")
+    assert load(file).training.epochs == 8
+
+
+def test_the_command_line_wins_over_the_environment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_TRAINING__EPOCHS", "8")
+    monkeypatch.setenv("TIDEGATE_TRAINING__CLIP", "0.5")
+    config = load(file, {"training.epochs": "9"})
+    assert (config.training.epochs, config.training.clip) == (9, 0.5)
+
+
+def test_the_folder_of_the_data_sets_is_no_setting(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_DATA", "/somewhere")
+    assert load(file).dataset.name == "co2"
+
+
+def test_lists_and_tables_of_the_command_line_are_json(file: Path) -> None:
+    config = load(
+        file,
+        {
+            "forecast.quantile_levels": "[0.25, 0.5]",
+            "model.regularizers": '[{"name": "variational", "p": 0.2}]',
+        },
+    )
+    assert config.forecast.quantile_levels == (0.25, 0.5)
+    assert [one.build() for one in config.model.regularizers] == [Variational(0.2)]
+
+
+def test_a_list_that_is_not_json_is_refused(file: Path) -> None:
+    assert "not JSON" in refusal(file, forecast__quantile_levels="[0.25; 0.5]")
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("training__epoch", "training.epoch is unknown; did you mean 'epochs'?"),
+        ("trainings__epochs", "trainings is unknown; did you mean 'training'?"),
+        ("seeds", "seeds is unknown; did you mean 'seed'?"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(file: Path, key: str, suggestion: str) -> None:
+    assert suggestion in refusal(file, **{key: 3})
+
+
+def test_an_unknown_key_of_the_environment_is_refused_too(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_TRAINING__EPOCH", "8")
+    assert "training.epoch is unknown; did you mean 'epochs'?" in refusal(file)
+
+
+def test_a_bidirectional_forecast_is_refused_with_the_remedy(file: Path) -> None:
+    text = refusal(file, model__bidirectional=True)
+    assert "the future, which is not known" in text
+    assert "Set model.bidirectional = false" in text
+
+
+def test_a_bidirectional_labeller_is_fine(file: Path) -> None:
+    config = load(
+        file,
+        {"task": "labelling", "dataset.name": "homographs", "model.bidirectional": "true"},
+    )
+    assert config.model.bidirectional
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("training__epochs", 0, "training.epochs = 0: input should be greater than or equal to 1"),
+        ("model__cell", "lstn", "model.cell = 'lstn': input should be 'lstm', 'gru' or 'rnn'"),
+        ("forecast__quantile_levels", [0.9, 0.5], "must be ascending"),
+        ("forecast__quantile_levels", [0.1, 0.9], "lack 0.5"),
+        ("model__regularizers", [{"name": "zonout"}], "did you mean 'zoneout'?"),
+        ("model__regularizers", [{"name": "zaremba", "rate": 1}], "'rate' is no argument"),
+        ("model__regularizers", [{"name": "zaremba"}], "missing 1 required"),
+        ("model__regularizers", [{"name": "zaremba", "p": 2.0}], "p=2.0 is not a probability"),
+        (
+            "model__regularizers",
+            [{"name": "zaremba", "p": 0.1}, {"name": "variational", "p": 0.1}],
+            "both mask the input",
+        ),
+        ("name", "a b", "name = 'a b'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(file: Path, key: str, value: object, text: str) -> None:
+    assert text in refusal(file, **{key: value})
+
+
+def test_parts_that_do_not_follow_each_other_are_refused(file: Path) -> None:
+    text = refusal(file, dataset__train_until="1995-01-01", dataset__validation_until="1990-01-01")
+    assert "train_until = 1995-01-01 is not before validation_until = 1990-01-01" in text
+
+
+def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
+    assert "is no file; give the path of a TOML file" in refusal(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    assert "is not TOML" in refusal(broken)
+
+
+def test_a_config_cannot_be_changed(file: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(file).training.epochs = 3
+
+
+def test_every_setting_becomes_a_parameter(file: Path) -> None:
+    flat = load(file).flat()
+    assert flat["training.epochs"] == "7"
+    assert flat["model.regularizers"] == "zoneout(hidden=0.1)"
+    assert flat["forecast.quantile_levels"] == "0.1, 0.5, 0.9"
+
+
+NAMES = st.text("abc_", min_size=1, max_size=4)
+
+
+@given(st.dictionaries(st.tuples(NAMES, NAMES), st.integers(), max_size=8))
+def test_dotted_names_come_back_from_the_nested_tree(pairs: dict[tuple[str, str], int]) -> None:
+    tree = nested({f"{section}.{key}": value for (section, key), value in pairs.items()})
+    assert {(s, k): v for s, keys in tree.items() for k, v in keys.items()} == pairs

@@ -1,0 +1,235 @@
+"""The loop, and the two tasks that it trains."""
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from tidegate.train import Recurrent, Variational, Zoneout
+from tidegate.train.data.buckets import IGNORED
+from tidegate.train.data.homographs import generate_homographs
+from tidegate.train.data.lanes import Lanes
+from tidegate.train.data.sentences import ambiguous_words, label_names, vocabulary
+from tidegate.train.data.series import Series, SeriesSplit, split_by_time
+from tidegate.train.evaluate.labelling import predict
+from tidegate.train.fit import Epoch, ForecastingTask, LabellingTask, TrainingError, fit
+from tidegate.train.fit.forecasting import reset
+from tidegate.train.fit.progress import Progress
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
+from tidegate.train.losses import label_loss, pinball_loss
+from tidegate.train.scaler import StandardScaler
+
+
+@dataclass
+class Scripted:
+    """One weight that grows by a step an epoch, and validation scores from a list."""
+
+    scores: list[float]
+    higher_is_better: bool = False
+    monitor: str = "score"
+    model: nn.Module = field(default_factory=lambda: nn.Linear(1, 1, bias=False))
+    loss: Callable[[Tensor], Tensor] = lambda weight: -weight.sum()
+
+    def losses(self, epoch: int) -> Iterator[Tensor]:
+        self.epoch = epoch
+        for _ in range(3):
+            yield self.loss(next(self.model.parameters()))
+
+    def validate(self) -> dict[str, float]:
+        assert not self.model.training
+        return {"score": self.scores[self.epoch - 1]}
+
+
+def run(task: Scripted, **options: object) -> list[Epoch]:
+    settings = {"epochs": len(task.scores), "learning_rate": 0.1, "patience": 2, **options}
+    return list(fit(task, **settings).epochs)  # type: ignore[arg-type] # a test's shorthand
+
+
+def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
+    task = Scripted([3.0, 1.0, 2.0])
+    weights: list[float] = []
+
+    def remember(_: Epoch) -> None:
+        weights.append(next(task.model.parameters()).item())
+
+    fitted = fit(task, epochs=3, learning_rate=0.1, after_epoch=[remember])
+    assert (fitted.best_epoch, fitted.best.metrics["score"]) == (2, 1.0)
+    assert next(task.model.parameters()).item() == weights[1] != weights[2]
+
+
+def test_training_stops_when_patience_runs_out() -> None:
+    assert [epoch.is_best for epoch in run(Scripted([3, 2, 2, 2, 1]))] == [True, True, False, False]
+
+
+def test_a_score_may_be_better_when_it_is_higher() -> None:
+    epochs = run(Scripted([1, 2, 1], higher_is_better=True))
+    assert [epoch.is_best for epoch in epochs] == [True, True, False]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(value: float) -> None:
+    task = Scripted([1.0], loss=lambda weight: weight.sum() * value)
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: the loss is -?(nan|inf)"):
+        run(task)
+
+
+def test_the_gradient_is_clipped() -> None:
+    norms: list[float] = []
+    task = Scripted([1.0], loss=lambda weight: 1000.0 * weight.sum())
+
+    def remember(_: Epoch) -> None:
+        norms.extend(float(p.grad.norm()) for p in task.model.parameters() if p.grad is not None)
+
+    run(task, after_epoch=[remember], clip=0.5)
+    assert norms == [pytest.approx(0.5, rel=1e-4)]
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    with Progress("co2", 2, "score", Console(file=out)) as progress:
+        progress.advance(1, {"train_loss": 1.0, "score": 2.0}, is_best=True)
+        progress.advance(2, {"train_loss": 0.5, "score": 3.0}, is_best=False)
+    assert out.getvalue().splitlines() == [
+        "co2: epoch 1/2  train_loss 1.0000  score 2.0000  best",
+        "co2: epoch 2/2  train_loss 0.5000  score 3.0000",
+    ]
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    out = io.StringIO()
+    with Progress("co2", 2, "score", Console(file=out, force_terminal=True, width=120)) as progress:
+        progress.advance(1, {"train_loss": 1.0, "score": 2.0}, is_best=True)
+    assert "1/2" in out.getvalue()
+    assert "best 2.0000" in out.getvalue()
+
+
+# Losses
+
+
+def test_the_pinball_loss_is_that_of_numpy() -> None:
+    generator = np.random.default_rng(0)
+    quantiles, y = generator.normal(size=(2, 3, 4, 2, 3)), generator.normal(size=(2, 3, 4, 2))
+    levels, scale = np.array([0.1, 0.5, 0.9]), np.array([0.5, 2.0])
+    error = (y[..., None] - quantiles) / scale[:, None]
+    expected = np.where(error > 0, levels * error, (levels - 1) * error).mean()
+    found = pinball_loss(*(torch.from_numpy(a) for a in (quantiles, y, levels, scale)))
+    np.testing.assert_allclose(float(found), expected, rtol=1e-12)
+
+
+def test_an_unknown_target_has_neither_loss_nor_gradient() -> None:
+    y = torch.tensor([[[[1.0]], [[math.nan]]]])
+    quantiles = torch.zeros(1, 2, 1, 1, 1, requires_grad=True)
+    loss = pinball_loss(quantiles, y, torch.tensor([0.5]), torch.ones(1))
+    loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without a signature
+    assert float(loss.detach()) == 0.5
+    assert quantiles.grad is not None
+    assert quantiles.grad.flatten().tolist() == [-0.5, 0.0]
+
+
+def test_a_batch_without_known_targets_has_no_loss() -> None:
+    empty = torch.full((1, 1, 1, 1), math.nan)
+    assert pinball_loss(torch.zeros(1, 1, 1, 1, 1), empty, torch.tensor([0.5]), torch.ones(1)) == 0
+    assert label_loss(torch.zeros(1, 2, 3), torch.full((1, 2), IGNORED)) == 0
+
+
+def test_padding_has_no_part_in_the_label_loss() -> None:
+    logits = torch.randn(1, 3, 4)
+    alone = label_loss(logits[:, :2], torch.tensor([[1, 2]]))
+    assert torch.equal(label_loss(logits, torch.tensor([[1, 2, IGNORED]])), alone)
+
+
+# Tasks
+
+
+def waves(rows: int = 120) -> SeriesSplit:
+    times = np.datetime64("2001-01-01", "ns") + np.arange(rows) * np.timedelta64(1, "D")
+    values = np.sin(np.arange(rows) / 3)[:, None] + 0.05 * np.arange(rows)[:, None]
+    series = Series("waves", times, values, ("level",), "D")
+    return split_by_time(series, date(2001, 3, 22), date(2001, 4, 11))
+
+
+def forecaster(split: SeriesSplit, *regularizers: Zoneout | Variational) -> Forecaster:
+    torch.manual_seed(0)
+    return Forecaster(
+        Recurrent("gru", 1, 8, 2, regularizers=regularizers),
+        features=("level",),
+        targets=("level",),
+        horizon=3,
+        quantile_levels=(0.1, 0.5, 0.9),
+        scaler=StandardScaler.fit(split.train.values, [True]),
+        frequency="D",
+    )
+
+
+def test_a_reset_brings_single_rows_back_to_their_beginning() -> None:
+    state, initial = (torch.ones(2, 3, 4),), (torch.full((2, 3, 4), math.nan),)
+    (new,) = reset(state, initial, torch.tensor([False, True, False]))
+    assert new[:, 1].isnan().all()
+    assert bool((new[:, [0, 2]] == 1).all())
+
+
+@torch.no_grad()
+def test_cutting_the_gradient_does_not_change_the_forecasts() -> None:
+    split = waves()
+    model = forecaster(split).eval()
+    totals = []
+    for bptt in (7, 1000):
+        lanes = Lanes([split.train], 2, bptt, 3, [0])
+        segments = lanes.segments(np.random.default_rng((0, 1)))
+        known = [float((~segment.y.isnan()).sum()) for segment in segments]
+        losses = [float(loss) for loss in ForecastingTask(model, [split], 2, bptt).losses(1)]
+        totals.append(sum(loss * count for loss, count in zip(losses, known, strict=True)))
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+
+
+def test_the_gradient_ends_with_its_segment() -> None:
+    split = waves()
+    losses = ForecastingTask(forecaster(split), [split], 2, 10).losses(1)
+    # A second backward pass through the first segment's graph would raise.
+    for loss in (next(losses), next(losses)):
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without a signature
+
+
+def test_training_is_the_same_for_the_same_seed() -> None:
+    split = waves()
+    weights = []
+    for _ in range(2):
+        model = forecaster(split, Zoneout(hidden=0.1), Variational(0.1, hidden_p=0.0))
+        fit(ForecastingTask(model, [split], 2, 20), epochs=2, learning_rate=0.01)
+        weights.append(torch.cat([weight.flatten() for weight in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_a_forecaster_learns() -> None:
+    split = waves()
+    task = ForecastingTask(forecaster(split), [split], 2, 20)
+    epochs = fit(task, epochs=8, learning_rate=0.02).epochs
+    assert epochs[-1].metrics["train_loss"] < 0.7 * epochs[0].metrics["train_loss"]
+    assert epochs[-1].metrics["validation_loss"] < epochs[0].metrics["validation_loss"]
+
+
+@pytest.mark.parametrize(("bidirectional", "low", "high"), [(False, 0.4, 0.6), (True, 0.98, 1.0)])
+def test_only_a_second_direction_tells_homographs_apart(
+    bidirectional: bool, low: float, high: float
+) -> None:
+    torch.manual_seed(0)
+    sentences = generate_homographs(2000)
+    model = Labeller(
+        Recurrent("lstm", 24, 24, bidirectional=bidirectional, regularizers=[Variational(0.1)]),
+        words=vocabulary(sentences.train),
+        label_names=label_names(sentences.train),
+        embedding_size=24,
+    )
+    fit(LabellingTask(model, sentences, 1024), epochs=4, learning_rate=0.02)
+    answers = predict(model, sentences.test)
+    assert low <= answers.accuracy_on(ambiguous_words(sentences.train)) <= high
+    # All other words are plain.
+    assert answers.accuracy > 0.9
