@@ -123,7 +123,7 @@ def test_columns_of_different_lengths_are_refused(target: str) -> None:
         (handle,) = stream.start("gru", "a")
         message = pb.Observations(handles=[handle], offsets=[0, 1], values=values(1).tobytes())
         response = stream.ask(observations=message)
-        assert_refused(response, Code.INVALID_ARGUMENT, "a", "1 handles, 2 offsets and 1 rows")
+        assert_refused(response, Code.INVALID_ARGUMENT, "a", "1 handles, 2 offsets and 0 rows")
 
 
 def test_values_without_handles_end_the_stream(target: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from support.server import ServerProcess
 from tidegate.client import Client, UnavailableError
 from tidegate.client.__main__ import main as client_main
 from tidegate.serve.__main__ import main as serve_main
+from tidegate.serve.grpc_experiments import EXPERIMENTS
 from tidegate.serve.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
@@ -37,6 +39,23 @@ def test_neither_server_nor_client_loads_training_libraries(package: str) -> Non
     code = f"import sys, {package}; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
+
+
+def test_the_command_sets_the_experiments_before_grpc_is_loaded() -> None:
+    code = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ["GRPC_EXPERIMENTS"])
+sys.meta_path.insert(0, Finder())
+import tidegate.serve.__main__
+"""
+    env = {key: value for key, value in os.environ.items() if key != "GRPC_EXPERIMENTS"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
+    assert shown.stdout == f"{EXPERIMENTS}\n"
 
 
 def test_health_and_reflection_know_the_service_and_every_model(target: str) -> None:

@@ -246,7 +246,7 @@ class ForecastStream:
                 observations=pb.Observations(
                     handles=[one.handle for one in series],
                     offsets=[one.next_offset for one in series],
-                    rows=rows,
+                    rows=() if max(rows, default=1) == 1 else rows,
                     values=b"".join(array.tobytes() for array in arrays),
                 )
             )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, get_args
 
 from google.protobuf import json_format
 
-from tidegate.serve import logs
+# The first is imported for its effect, before anything imports grpc.
+from tidegate.serve import grpc_experiments, logs  # noqa: F401
 from tidegate.serve.errors import LoadError
 from tidegate.serve.server import serve
 from tidegate.serve.session import Session

@@ -43,8 +43,8 @@ class Outcome(NamedTuple):
         due: Series whose checkpoint is due.
     """
 
-    handles: list[int]
-    offsets: list[int]
+    handles: Sequence[int]
+    offsets: Sequence[int]
     quantiles: NDArray[np.float32]
     failures: list[Failure]
     due: list[int]
@@ -79,13 +79,13 @@ class Batch:
     """
 
     def __init__(self, messages: Sequence[Chunks], table: SeriesTable, settings: Settings) -> None:
+        self._messages = messages
         self._table = table
         self._settings = settings
         self._bounds = np.cumsum([0, *(len(message.handles) for message in messages)]).tolist()
         self._entries = Entries(messages, table, settings.max_rows_per_chunk)
         self.lengths = self._entries.accepted()
-        every_step = table.every_step[self._entries.handles]
-        self._answers = np.where(every_step, self.lengths, np.minimum(self.lengths, 1))
+        self._answers = self._count_answers()
         self._starts = np.cumsum(self._answers) - self._answers
         self._quantiles = np.empty((int(self._answers.sum()), table.model.forecast_size), "<f4")
         self._due: set[int] = set()
@@ -127,7 +127,12 @@ class Batch:
 
     def outcomes(self) -> list[Outcome]:
         """The answer to each message, in the order of the messages."""
-        errors = self._entries.errors
+        errors, bounds = self._entries.errors, self._bounds
+        if self._entries.plain and not errors:
+            return [
+                self._plain_outcome(message, start, end)
+                for message, (start, end) in zip(self._messages, pairwise(bounds), strict=True)
+            ]
         if errors:
             # Entries that failed in their run have reserved answers that never came.
             failed = np.zeros(len(self._answers), np.bool_)
@@ -135,8 +140,14 @@ class Batch:
             self._quantiles = self._quantiles[np.repeat(~failed, self._answers)]
             self._answers = np.where(failed, 0, self._answers)
             self._starts = np.cumsum(self._answers) - self._answers
-        bounds = self._bounds
         return [self._outcome(a, b) for a, b in pairwise(bounds)]
+
+    def _count_answers(self) -> NDArray[np.int64]:
+        """Forecasts to send for each entry, [E]."""
+        if self._entries.plain:
+            return self.lengths
+        every_step = self._table.every_step[self._entries.handles]
+        return np.where(every_step, self.lengths, np.minimum(self.lengths, 1))
 
     def _run(self, members: NDArray[np.int64]) -> Run:
         entries = self._entries
@@ -147,17 +158,23 @@ class Batch:
         return Run(members, lengths, x.shape[0] * x.shape[1], feeds)
 
     def _finite(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Whether forecasts and next states of each entry are finite, [B]."""
+        """Whether forecasts and next states of each entry are finite, [B].
+
+        A state that starts as NaN may stay so: nothing was observed yet.
+        """
         quantiles = outputs["quantiles"]
+        states = [state for state in self._table.model.states if np.isfinite(state.initial_value)]
+        if np.isfinite(quantiles).all() and all(
+            np.isfinite(outputs[state.output]).all() for state in states
+        ):
+            return np.ones(len(run.entries), np.bool_)
         finite = np.isfinite(quantiles).all(axis=(2, 3, 4))
         if quantiles.shape[1] > 1:
             # What the graph computes beyond a sequence's end is nobody's.
             finite |= np.arange(quantiles.shape[1]) >= run.lengths[:, None]
         alive: NDArray[np.bool_] = finite.all(axis=1)
-        for state in self._table.model.states:
-            # A state that starts as NaN may stay NaN: nothing was observed yet.
-            if np.isfinite(state.initial_value):
-                alive &= np.isfinite(outputs[state.output]).all(axis=(0, 2))
+        for state in states:
+            alive &= np.isfinite(outputs[state.output]).all(axis=(0, 2))
         return alive
 
     def _refuse_poisoned(self, entry: int) -> None:
@@ -182,12 +199,20 @@ class Batch:
             self._due.update(handles[due].tolist())
 
     def _keep_answers(self, run: Run, quantiles: NDArray[np.float32]) -> None:
+        if self._entries.plain:
+            self._quantiles[run.entries] = quantiles.reshape(len(run.entries), -1)
+            return
         answers = self._answers[run.entries]
         sequences = np.repeat(np.arange(len(answers)), answers)
         inside = ragged_range(answers)
         steps = np.repeat(run.lengths - answers, answers) + inside
         places = np.repeat(self._starts[run.entries], answers) + inside
         self._quantiles[places] = quantiles[sequences, steps].reshape(len(places), -1)
+
+    def _plain_outcome(self, message: Chunks, start: int, end: int) -> Outcome:
+        """One forecast for each chunk, in the order in which they were sent."""
+        due = [h for h in message.handles if h in self._due] if self._due else []
+        return Outcome(message.handles, message.offsets, self._quantiles[start:end], [], due)
 
     def _outcome(self, start: int, end: int) -> Outcome:
         entries, answers = self._entries, self._answers[start:end]

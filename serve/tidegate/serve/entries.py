@@ -30,7 +30,7 @@ class Chunks(NamedTuple):
     """One message of observations: a chunk for each of some series.
 
     The counts agree: a handle, an offset and a number of rows for each chunk,
-    and bytes for all rows.
+    and bytes for all rows. No rows at all: one for each chunk.
     """
 
     owner: int
@@ -51,6 +51,7 @@ class Entries:
         first: Index of each chunk's first row in `values`, int64 [E].
         values: float32 [R, F].
         skipped: Leading rows that were applied before, int64 [E].
+        plain: Whether each chunk is one row that was expected and is well.
         errors: Why an entry is refused; nothing of it is applied.
 
     Args:
@@ -61,16 +62,44 @@ class Entries:
 
     def __init__(self, messages: Sequence[Chunks], table: SeriesTable, max_rows: int) -> None:
         self._table = table
-        self.sent = _column(np.int64, [message.handles for message in messages])
-        self.offsets = _column(np.uint64, [message.offsets for message in messages])
-        self.rows = _column(np.int64, [message.rows for message in messages])
-        self.first = np.cumsum(self.rows) - self.rows
+        counts = [len(message.handles) for message in messages]
+        self.sent = np.array(_joined([message.handles for message in messages]), np.int64)
+        self.offsets = np.array(_joined([message.offsets for message in messages]), np.uint64)
+        owners = np.array([message.owner for message in messages], np.uint64)
+        self._owners = owners if max(counts) == 1 == min(counts) else np.repeat(owners, counts)
         values = np.frombuffer(b"".join([message.values for message in messages]), "<f4")
         self.values = values.reshape(-1, table.model.features)
         self.errors: dict[int, ServingError] = {}
-        counts = [len(message.handles) for message in messages]
-        owners = np.repeat(np.array([message.owner for message in messages], np.uint64), counts)
-        self._known = table.owned(owners, self.sent)
+        self.rows = np.ones(len(self.sent), np.int64)
+        if any(message.rows for message in messages):
+            rows = [m.rows or (1,) * n for m, n in zip(messages, counts, strict=True)]
+            self.rows = np.array(_joined(rows), np.int64)
+        self.first = np.cumsum(self.rows) - self.rows
+        self.plain = self._is_plain(most=max(counts))
+        if self.plain:
+            self.handles, self.skipped = self.sent, np.zeros_like(self.rows)
+        else:
+            self._check(max_rows)
+
+    def _is_plain(self, most: int) -> bool:
+        """Whether all is well, as almost always; then the checks below would find nothing.
+
+        Args:
+            most: Chunks in the largest message; only there a series could come twice.
+        """
+        handles, table = self.sent, self._table
+        if not len(handles) or int(handles.max()) >= len(table.owner):
+            return False
+        return bool(
+            (table.owner[handles] == self._owners).all()
+            and (table.next_offset[handles] == self.offsets).all()
+            and (self.rows == 1).all()
+            and np.isfinite(self.values).all()
+            and (most == 1 or len(np.unique(handles)) == len(handles))
+        )
+
+    def _check(self, max_rows: int) -> None:
+        self._known = self._table.owned(self._owners, self.sent)
         self.handles = np.where(self._known, self.sent, 0)
         self._check_known()
         self._check_repeats()
@@ -91,7 +120,8 @@ class Entries:
 
     def key(self, entry: int) -> str:
         """The key of an entry's series; empty where the handle is not the stream's own."""
-        return self._table.key(int(self.sent[entry])) if self._known[entry] else ""
+        known = self.plain or self._known[entry]
+        return self._table.key(int(self.sent[entry])) if known else ""
 
     def name(self, entry: int) -> str:
         """The series of an entry, as texts name it."""
@@ -103,8 +133,6 @@ class Entries:
 
     def _check_repeats(self) -> None:
         """One chunk of a series at a time: the second in a message would need the first's state."""
-        if len(self.handles) == 1:
-            return
         known = self._known
         entries = np.arange(len(self.handles))
         first_use = np.zeros(len(self._table.owner), np.int64)
@@ -175,5 +203,5 @@ class Entries:
         )
 
 
-def _column(dtype: type[np.int64 | np.uint64], parts: list[Sequence[int]]) -> NDArray[np.int64]:
-    return np.array(list(chain.from_iterable(parts)), dtype)
+def _joined(parts: Sequence[Sequence[int]]) -> list[int]:
+    return list(chain.from_iterable(parts))

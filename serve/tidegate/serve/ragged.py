@@ -30,6 +30,11 @@ def split_runs(
     Yields:
         Indices of the sequences of a run.
     """
+    if len(lengths) and int(lengths.max()) == 1:
+        step = min(max_batch, max_rows)
+        for start in range(0, len(lengths), step):
+            yield np.arange(start, min(start + step, len(lengths)))
+        return
     order = np.argsort(lengths, kind="stable")
     # frexp's exponent of n - 1 is the same for all n within (2**k, 2**(k + 1)].
     classes = np.frexp(lengths[order] - 1)[1]

@@ -121,8 +121,7 @@ class StreamCall:
 
     async def _observe(self, message: pb.Observations) -> list[Response]:
         handles = message.handles
-        rows: Sequence[int] = message.rows or (1,) * len(handles)
-        problem = self._malformed(message, rows)
+        problem = self._malformed(message)
         if problem:
             error = InvalidArgumentError(problem)
             if not handles:
@@ -130,7 +129,7 @@ class StreamCall:
             refused = [series_error(self._key(handle), handle, error) for handle in handles]
             return [*refused, Response(forecasts=pb.Forecasts())]
         outcome = await self._batcher.submit(
-            Chunks(self._number, handles, message.offsets, rows, message.values)
+            Chunks(self._number, handles, message.offsets, message.rows, message.values)
         )
         responses = [series_error(f.key, f.handle, f.error) for f in outcome.failures]
         if outcome.due:
@@ -139,19 +138,20 @@ class StreamCall:
         responses.extend(self._forecasts(outcome))
         return responses
 
-    def _malformed(self, message: pb.Observations, rows: Sequence[int]) -> str:
+    def _malformed(self, message: pb.Observations) -> str:
         """What is wrong with the shape of a message; empty when nothing is."""
         chunks = len(message.handles)
-        if len(message.offsets) != chunks or len(rows) != chunks:
+        if len(message.offsets) != chunks or len(message.rows) not in (0, chunks):
             return (
                 f"observations have {chunks} handles, {len(message.offsets)} offsets and "
-                f"{len(rows)} rows: send one of each for every chunk"
+                f"{len(message.rows)} rows: send one of each for every chunk"
             )
         features = self._table.model.features
-        want = 4 * sum(rows) * features
+        rows = sum(message.rows) if message.rows else chunks
+        want = 4 * rows * features
         if len(message.values) != want:
             return (
-                f"values has {len(message.values)} bytes; {sum(rows)} rows of {features} features "
+                f"values has {len(message.values)} bytes; {rows} rows of {features} features "
                 f"are {want} bytes of float32"
             )
         return ""
@@ -204,7 +204,9 @@ def series_error(key: str, handle: int, error: ServingError) -> Response:
     )
 
 
-def _forecasts(handles: list[int], offsets: list[int], quantiles: NDArray[np.float32]) -> Response:
+def _forecasts(
+    handles: Sequence[int], offsets: Sequence[int], quantiles: NDArray[np.float32]
+) -> Response:
     return Response(
         forecasts=pb.Forecasts(handles=handles, offsets=offsets, quantiles=quantiles.tobytes())
     )
