@@ -40,6 +40,7 @@ bptt = 30
 
 [forecast]
 horizon = 6
+season = 12
 """
 
 
@@ -104,6 +105,9 @@ def test_a_run_is_in_mlflow_with_all_that_it_was_made_of(recipe: Path, tmp_path:
     assert found.data.tags["data_digest"] == result.data.digest()
     files = {file.path for file in client.list_artifacts(result.run_id)}
     assert files >= {"config.json", "forecast.png", "by_horizon.json", "images"}
+    table = client.load_table(found.info.experiment_id, "by_horizon.json", run_ids=[result.run_id])
+    mean = table["mae_seasonal_naive"].astype(float).mean()
+    assert mean == pytest.approx(result.evaluation.metrics["mae_seasonal_naive"])
     champion = client.get_model_version_by_alias("tides", "champion")
     assert str(champion.version) == result.registered.version
     assert result.spec.provenance.mlflow_run_id == result.run_id

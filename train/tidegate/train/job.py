@@ -89,7 +89,7 @@ def run(config: Config, output: str | Path = DEFAULT_OUTPUT) -> Result:
         folder = Path(output) / config.name
         checkpoint.save(folder / "model.pt", config, model)
         evaluation = evaluate(config, model, data)
-        report(evaluation, tracked)
+        report(config, evaluation, tracked)
         path = folder / "model.onnx"
         spec = export(config, model, data, evaluation, path, tracked)
         registered = tracked.register(path, spec, config.registered_model, score(data, fitted))
@@ -169,12 +169,12 @@ def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> E
     raise TypeError(f"a {type(model).__name__} is not scored on a {type(data).__name__}")
 
 
-def report(evaluation: Evaluation, tracked: tracking.Run) -> None:
+def report(config: Config, evaluation: Evaluation, tracked: tracking.Run) -> None:
     """Logs scores, tables and figures of the test part."""
     tracked.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
     match evaluation.predictions:
         case Backtest() as forecasts:
-            table = by_horizon(forecasts)
+            table = by_horizon(forecasts, config.forecast.season)
             tracked.log_figure(plots.forecast_figure(forecasts), "forecast.png")
             tracked.log_figure(plots.horizon_figure(table), "by_horizon.png")
             tracked.log_table(table, "by_horizon.json")
