@@ -88,9 +88,11 @@ def test_logs_are_json_lines_and_warn_of_an_ephemeral_key(models: Path) -> None:
         server.send(signal.SIGTERM)
         status, log = server.wait()
     assert status == 0
-    first = json.loads(log.splitlines()[0])
-    assert first["level"] == "warning"
-    assert "checkpoints are valid only until this process ends" in first["message"]
+    records = [json.loads(line) for line in log.splitlines()]
+    (warning,) = [record for record in records if record["level"] == "warning"]
+    assert "checkpoints are valid only until this process ends" in warning["message"]
+    loaded = {r["model"]: r["provider"] for r in records if r["message"] == "loaded model"}
+    assert loaded["gru"] == "CPUExecutionProvider"
 
 
 def test_a_model_says_what_it_is(client: Client) -> None:

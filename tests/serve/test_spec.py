@@ -97,6 +97,21 @@ def test_a_labeller_needs_names_and_words(tmp_path: Path) -> None:
             load(model, tmp_path / field)
 
 
+def test_a_causal_model_that_looks_ahead_is_found_out(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"forecast at step 0 differs by .*; it looks ahead, or"):
+        load(onnx_models.forecaster(looks_ahead=True), tmp_path)
+
+
+def test_states_that_are_paired_wrongly_are_found_out(tmp_path: Path) -> None:
+    model = onnx_models.forecaster("lstm")
+    spec = onnx_models.spec_of(model)
+    h, c = spec.states
+    h.output, c.output = c.output, h.output
+    onnx_models.set_spec(model, json_format.MessageToJson(spec))
+    with pytest.raises(LoadError, match="forecast at step 1 differs by"):
+        load(model, tmp_path)
+
+
 def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)

@@ -126,10 +126,12 @@ def forecaster(
     differenced: bool = False,
     allow_missing: bool = False,
     explosive: bool = False,
+    looks_ahead: bool = False,
 ) -> onnx.ModelProto:
     """A causal forecaster of the first feature, with every output and state declared.
 
     An explosive one adds exp(x) to its forecasts, which is infinite from 89 on.
+    One that looks ahead reads each window's last row at every step.
     """
     graph = GraphBuilder(seed)
     spec = _forecast_spec(cell, features, hidden, layers, horizon, quantiles)
@@ -149,6 +151,10 @@ def forecaster(
         spec.outputs.add(name=state.output, dtype="float32", shape=state.shape, axes=axes)
 
     x = graph.add("Transpose", ["x"], "x_time_major", perm=[1, 0, 2])  # [T, B, F]
+    if looks_ahead:
+        last = graph.constant("ahead_last", np.array(-1, np.int64))
+        graph.add("Gather", [x, last], "x_ahead", axis=0)
+        x = graph.add("Add", [x, "x_ahead"], "x_with_future")
     if allow_missing:
         x = _zero_where_nan(graph, x, "x_filled")
     if differenced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tidegate.serve.errors import FailedPreconditionError, LoadError
+from tidegate.serve.proof import prove_streaming
 from tidegate.serve.session import Session
 from tidegate.serve.spec import StateLayout, check_spec, read_spec, spec_digest
 from tidegate.v1 import model_spec_pb2 as pb
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tidegate.serve.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,13 @@ def load_model(name: str, version: str, path: Path, settings: Settings) -> Model
         spec = read_spec(text)
         states = check_spec(spec, session.inputs, session.outputs)
         session.warm_up()
+        if spec.task == pb.TASK_FORECASTING:
+            prove_streaming(session, spec, states)
     except (LoadError, OSError) as error:
         raise LoadError(f"{path}: {error}") from error
     sha256 = hashlib.sha256(content).hexdigest()
+    logger.info(
+        "loaded model",
+        extra={"model": name, "version": version, "provider": session.provider, "sha256": sha256},
+    )
     return Model(name, version, sha256, session, spec, spec_digest(text), states)

@@ -33,8 +33,8 @@ _DTYPES = {
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
-# 3 is ERROR: the reasons for a CPU fallback reach our own error texts anyway.
-_LOG_SEVERITY = 3
+# 4 is FATAL: what fails is raised, and a provider that is missing is no error under "auto".
+_LOG_SEVERITY = 4
 
 # The GPU build reports usage unless told not to.
 onnxruntime.disable_telemetry_events()
