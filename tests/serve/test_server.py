@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,16 @@ from tidegate.serve.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -104,6 +115,13 @@ def test_a_model_says_what_it_is(client: Client) -> None:
     assert infos["labeller", "1"].direction == "bidirectional"
     spec = client.get_model("gru").forecast
     assert (spec.horizon, list(spec.targets)) == (4, ["feature_0"])
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_the_server_listens_on_ipv6(models: Path) -> None:
+    with ServerProcess(models, "--host", "::1") as server, Client(server.target) as client:
+        assert server.target.startswith("[::1]:")
+        assert client.list_models()
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

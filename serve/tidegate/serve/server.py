@@ -67,12 +67,11 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        address = f"{_bracketed(settings.host)}:{settings.port}"
         try:
-            self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+            self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise OSError(
-                f"cannot listen on {settings.host}:{settings.port}: is it in use?"
-            ) from error
+            raise OSError(f"cannot listen on {address}: is it in use?") from error
         await self._server.start()
         # "" is the server as a whole; each model has its own name beside it.
         for name in ("", SERVICE_NAME, *{m.name for m in self._service.repository.list()}):
@@ -114,6 +113,11 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    announce(f"{settings.host}:{server.port}")
+    announce(f"{_bracketed(settings.host)}:{server.port}")
     await stop.wait()
     await server.drain()
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address as it stands before a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
