@@ -160,8 +160,8 @@ class Client:
 
         Args:
             model: A causal forecasting model.
-            series: Keys of the series; a mapping gives each its checkpoint to go
-                on from (empty bytes: from the start).
+            series: Key or keys of the series; a mapping gives each its checkpoint
+                to go on from (empty bytes: from the start).
             checkpoint_every: Receive a checkpoint of a series after this many of
                 its observations; 0: only on request.
             every_step: Return a forecast for every row of a chunk, not only its last.

@@ -111,6 +111,9 @@ class ForecastStream:
             ClientError: The reason for the first series that was refused; the
                 others are started.
         """
+        if isinstance(series, str):
+            # A string is iterable too, but nobody means its letters.
+            series = [series]
         tokens = series if isinstance(series, Mapping) else dict.fromkeys(series, b"")
         starts = [pb.SeriesStart(key=key, checkpoint=token) for key, token in tokens.items()]
         self._requests.put(
