@@ -66,6 +66,10 @@ class RawStream:
             return self._call.code(), self._call.details()
         return grpc.StatusCode.OK, ""
 
+    def cancel(self) -> None:
+        """Gives the call up without another word."""
+        self._call.cancel()
+
     def end(self) -> tuple[grpc.StatusCode, str]:
         """Closes this side and reads up to the status."""
         self._requests.put(None)
