@@ -14,6 +14,7 @@ from tidegate.train import checkpoint, job
 from tidegate.train.__main__ import main
 from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config, load
+from tidegate.train.depth import warn_if_deep
 
 RECIPES = Path(__file__).parents[2] / "models" / "recipes"
 
@@ -146,6 +147,19 @@ def test_a_model_is_the_same_for_the_same_seed(recipe: Path) -> None:
 
     assert first_weight(load(recipe)) == first_weight(load(recipe))
     assert first_weight(load(recipe)) != first_weight(load(recipe, {"seed": 1}))
+
+
+@pytest.mark.parametrize(("steps", "usual"), [(280, 2), (10_000, 3), (929_589, 4)])
+def test_more_layers_than_are_usual_for_the_data_warn(steps: int, usual: int) -> None:
+    warn_if_deep(usual, steps)
+    with pytest.warns(UserWarning, match=f"{steps} steps up to {usual} recurrent layers are usual"):
+        warn_if_deep(usual + 1, steps)
+
+
+def test_a_stack_too_deep_for_its_recipe_warns_when_it_is_built(recipe: Path) -> None:
+    config = load(recipe, {"model.num_layers": 3})
+    with pytest.warns(UserWarning, match="model.num_layers=3: .* compare with model.num_layers=2"):
+        build_model(config, load_data(config))
 
 
 def test_a_data_set_of_another_task_is_refused(

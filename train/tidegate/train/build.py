@@ -11,6 +11,7 @@ from tidegate.train.data.csv_series import load_csv
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.sentences import SentenceSplit, label_names, vocabulary
 from tidegate.train.data.series import Series, SeriesSplit, split_by_time
+from tidegate.train.depth import warn_if_deep
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
@@ -43,7 +44,8 @@ def load_data(config: Config) -> Data:
 def build_model(config: Config, data: Data) -> Model:
     """Builds the untrained model; its weights follow from the seed alone.
 
-    Scaler, vocabulary and label names are taken from the training part only.
+    Scaler, vocabulary and label names are taken from the training part only. A
+    stack deeper than is usual for the training part warns.
 
     Raises:
         ValueError: configuration and data do not fit each other.
@@ -51,8 +53,10 @@ def build_model(config: Config, data: Data) -> Model:
     torch.manual_seed(config.seed)
     match data:
         case SeriesSplit():
+            warn_if_deep(config.model.num_layers, len(data.train))
             return build_forecaster(config, data)
         case SentenceSplit():
+            warn_if_deep(config.model.num_layers, sum(map(len, data.train)))
             return build_labeller(config, data)
         case _:
             assert_never(data)
