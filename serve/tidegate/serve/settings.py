@@ -71,7 +71,7 @@ class Settings:
     max_window_rows: int = 8_192
     max_sentences: int = 1_024
     max_tokens: int = 512
-    max_token_bytes: int = 256
+    max_token_bytes: int = 1_024
 
     def __post_init__(self) -> None:
         """Refuses values that could not work."""
