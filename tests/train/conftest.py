@@ -4,6 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+
+# Networks as small as those of the tests are fastest on one thread.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,14 @@ from tidegate.train.data.lanes import Lanes
 from tidegate.train.data.sentences import ambiguous_words, label_names, vocabulary
 from tidegate.train.data.series import Series, SeriesSplit, split_by_time
 from tidegate.train.evaluate.labelling import predict
-from tidegate.train.fit import Epoch, ForecastingTask, LabellingTask, TrainingError, fit
+from tidegate.train.fit import (
+    Epoch,
+    ForecastingTask,
+    LabellingTask,
+    Optimization,
+    TrainingError,
+    fit,
+)
 from tidegate.train.fit.forecasting import reset
 from tidegate.train.fit.progress import Progress
 from tidegate.train.forecaster import Forecaster
@@ -38,19 +46,25 @@ class Scripted:
     model: nn.Module = field(default_factory=lambda: nn.Linear(1, 1, bias=False))
     loss: Callable[[Tensor], Tensor] = lambda weight: -weight.sum()
 
-    def losses(self, epoch: int) -> Iterator[Tensor]:
+    def losses(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
         self.epoch = epoch
-        for _ in range(3):
+        for _ in range(start, 3):
             yield self.loss(next(self.model.parameters()))
 
     def validate(self) -> dict[str, float]:
         assert not self.model.training
         return {"score": self.scores[self.epoch - 1]}
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
 
-def run(task: Scripted, **options: object) -> list[Epoch]:
-    settings = {"epochs": len(task.scores), "learning_rate": 0.1, "patience": 2, **options}
-    return list(fit(task, **settings).epochs)  # type: ignore[arg-type] # a test's shorthand
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+def run(task: Scripted, clip: float = 1.0, **options: object) -> list[Epoch]:
+    settings = {"epochs": len(task.scores), "patience": 2, **options}
+    return list(fit(task, Optimization(learning_rate=0.1, clip=clip), **settings).epochs)  # type: ignore[arg-type] # a test's shorthand
 
 
 def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
@@ -60,7 +74,7 @@ def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
     def remember(_: Epoch) -> None:
         weights.append(next(task.model.parameters()).item())
 
-    fitted = fit(task, epochs=3, learning_rate=0.1, after_epoch=[remember])
+    fitted = fit(task, Optimization(learning_rate=0.1), epochs=3, after_epoch=[remember])
     assert (fitted.best_epoch, fitted.best.metrics["score"]) == (2, 1.0)
     assert next(task.model.parameters()).item() == weights[1] != weights[2]
 
@@ -203,7 +217,7 @@ def test_training_is_the_same_for_the_same_seed() -> None:
     weights = []
     for _ in range(2):
         model = forecaster(split, Zoneout(hidden=0.1), Variational(0.1, hidden_p=0.0))
-        fit(ForecastingTask(model, [split], 2, 20), epochs=2, learning_rate=0.01)
+        fit(ForecastingTask(model, [split], 2, 20), Optimization(learning_rate=0.01), epochs=2)
         weights.append(torch.cat([weight.flatten() for weight in model.parameters()]))
     assert torch.equal(*weights)
 
@@ -211,7 +225,7 @@ def test_training_is_the_same_for_the_same_seed() -> None:
 def test_a_forecaster_learns() -> None:
     split = waves()
     task = ForecastingTask(forecaster(split), [split], 2, 20)
-    epochs = fit(task, epochs=8, learning_rate=0.02).epochs
+    epochs = fit(task, Optimization(learning_rate=0.02), epochs=8).epochs
     assert epochs[-1].metrics["train_loss"] < 0.7 * epochs[0].metrics["train_loss"]
     assert epochs[-1].metrics["validation_loss"] < epochs[0].metrics["validation_loss"]
 
@@ -228,7 +242,7 @@ def test_only_a_second_direction_tells_homographs_apart(
         label_names=label_names(sentences.train),
         embedding_size=24,
     )
-    fit(LabellingTask(model, sentences, 1024), epochs=4, learning_rate=0.02)
+    fit(LabellingTask(model, sentences, 1024), Optimization(learning_rate=0.02), epochs=4)
     answers = predict(model, sentences.test)
     assert low <= answers.accuracy_on(ambiguous_words(sentences.train)) <= high
     # All other words are plain.

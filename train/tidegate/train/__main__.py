@@ -12,6 +12,9 @@ from tidegate.train.data.catalog import CATALOG, FOLDER_VARIABLE
 from tidegate.train.data.series import Part
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
+# What shells report of a program that SIGINT ended.
+_STOPPED = 130
+
 # What loads MLflow, which takes seconds, is imported where it is used: `data list`
 # and `--help` answer at once.
 
@@ -23,16 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None: the program's.
 
     Returns:
-        0, or 2 when the arguments, the configuration or the data do not fit.
+        0; 2 when the arguments, the configuration or the data do not fit; 130 when
+        SIGINT stopped training, as shells count it.
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
         if options.command == "fit":
-            _fit(options.config, _overrides(rest), options.output)
-        elif rest:
+            return _fit(options.config, _overrides(rest), options.output, resume=options.resume)
+        if rest:
             parser.error(f"unknown arguments: {' '.join(rest)}")
-        elif options.command == "evaluate":
+        if options.command == "evaluate":
             _evaluate(options.checkpoint, options.part)
         elif options.command == "export":
             _export(options.checkpoint, options.output)
@@ -52,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser(
         "fit",
         help="train, evaluate, export and register one model",
-        usage="tidegate-train fit CONFIG [--output DIR] [--SECTION.KEY VALUE ...]",
+        usage="tidegate-train fit CONFIG [--output DIR] [--resume] [--SECTION.KEY VALUE ...]",
         epilog="Every setting can be given by its dotted name, such as --training.epochs 5; lists "
         "and tables as JSON. The environment (TIDEGATE_TRAINING__EPOCHS=5) comes second, the file "
         "third.",
@@ -64,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(".tidegate/models"),
         help="folder that gets NAME/model.onnx and NAME/model.pt (default: %(default)s)",
+    )
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a run that was interrupted, from OUTPUT/NAME/training.pt",
     )
     evaluate = commands.add_parser("evaluate", help="score a trained model", allow_abbrev=False)
     evaluate.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
@@ -92,10 +101,15 @@ def _overrides(arguments: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def _fit(path: Path, overrides: Mapping[str, str], output: Path) -> None:
+def _fit(path: Path, overrides: Mapping[str, str], output: Path, *, resume: bool) -> int:
     from tidegate.train import config, job
+    from tidegate.train.fit import Interrupted
 
-    result = job.run(config.load(path, overrides), output)
+    try:
+        result = job.run(config.load(path, overrides), output, resume=resume)
+    except Interrupted as stopped:
+        _print(f"{stopped}, and saved; the same command with --resume goes on from there")
+        return _STOPPED
     _print_metrics(f"{result.config.name}: test part", result.evaluation.metrics)
     fitted, registered = result.fitted, result.registered
     champion = "champion" if registered.is_champion else "not champion"
@@ -103,6 +117,7 @@ def _fit(path: Path, overrides: Mapping[str, str], output: Path) -> None:
     _print_parity(result.path, result.spec)
     _print(f"registered {registered.name} {registered.version}: {champion}, {registered.reason}")
     _print(f"to look at it: mlflow ui --backend-store-uri {result.config.tracking.uri}")
+    return 0
 
 
 def _evaluate(path: Path, part: Part) -> None:

@@ -3,15 +3,15 @@
 :func:`run` is these steps in their order; each can be called by itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 
-from tidegate.train import checkpoint, plots, tracking
+from tidegate.train import checkpoint, interrupted_run, plots, tracking
 from tidegate.train.build import Data, Model, build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
@@ -21,9 +21,17 @@ from tidegate.train.evaluate.backtest import Backtest, backtest
 from tidegate.train.evaluate.forecasting import by_horizon, forecast_metrics
 from tidegate.train.evaluate.labelling import Answers, predict
 from tidegate.train.export import export_onnx
-from tidegate.train.fit import Epoch, Fitted, ForecastingTask, LabellingTask, fit
-from tidegate.train.fit.loop import Task
+from tidegate.train.fit import (
+    Epoch,
+    Fitted,
+    ForecastingTask,
+    LabellingTask,
+    Optimization,
+    Task,
+    fit,
+)
 from tidegate.train.forecaster import Forecaster
+from tidegate.train.interrupted_run import InterruptedRun
 from tidegate.train.labeller import Labeller
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
@@ -70,45 +78,77 @@ class Result:
     registered: tracking.Registered
 
 
-def run(config: Config, output: str | Path = DEFAULT_OUTPUT) -> Result:
+def run(config: Config, output: str | Path = DEFAULT_OUTPUT, *, resume: bool = False) -> Result:
     """Trains, evaluates, exports and registers one model.
+
+    Until the model is registered, ``<name>/training.pt`` holds where training
+    stands, as of the last epoch or of SIGINT.
 
     Args:
         config: from :func:`tidegate.train.config.load`.
         output: folder that gets ``<name>/model.onnx`` and ``<name>/model.pt``.
+        resume: go on from ``training.pt``, in the same MLflow run.
 
     Raises:
-        ValueError: configuration and data do not fit each other.
+        ValueError: configuration and data do not fit each other, or what is
+            to be resumed is not there or does not fit them.
         TrainingError: training went astray.
+        Interrupted: SIGINT stopped it, and it can be resumed.
         ParityError: ONNX Runtime disagrees with PyTorch; nothing was written.
     """
     data = load_data(config)
     model = build_model(config, data)
-    with track(config, data) as tracked:
-        fitted = train(config, model, data, tracked)
-        folder = Path(output) / config.name
+    folder = Path(output) / config.name
+    standing = folder / interrupted_run.FILE_NAME
+    earlier = interrupted_run.load(standing, config, data.digest()) if resume else None
+    with track(config, data, earlier.run_id if earlier else None) as tracked:
+
+        def save(training: dict[str, Any]) -> None:
+            stopped = InterruptedRun(tracked.id, training)
+            interrupted_run.save(standing, config, data.digest(), stopped)
+
+        training = earlier.training if earlier else None
+        fitted = train(config, model, data, tracked, resume=training, save=save)
         checkpoint.save(folder / "model.pt", config, model)
         evaluation = evaluate(config, model, data)
         report(config, evaluation, tracked)
         path = folder / "model.onnx"
         spec = export(config, model, data, evaluation, path, tracked)
         registered = tracked.register(path, spec, config.registered_model, score(data, fitted))
+    standing.unlink()
     return Result(config, data, model, fitted, evaluation, path, spec, tracked.id, registered)
 
 
 @contextmanager
-def track(config: Config, data: Data) -> Iterator[tracking.Run]:
-    """Begins the MLflow run, with configuration and data set logged."""
+def track(config: Config, data: Data, run_id: str | None = None) -> Iterator[tracking.Run]:
+    """Begins the MLflow run, with configuration and data set logged.
+
+    Args:
+        config: of the run.
+        data: of the run.
+        run_id: of an interrupted run to go on with, which has both already.
+    """
     section = config.tracking
     tags = {"task": config.task}
-    with tracking.start_run(section.uri, section.experiment, config.name, tags) as tracked:
+    with tracking.start_run(section.uri, section.experiment, config.name, tags, run_id) as tracked:
+        if run_id is not None:
+            yield tracked
+            return
         tracked.log_config(config.model_dump(mode="json"), config.flat())
         dataset = find_dataset(config.dataset.name)
         tracked.log_dataset(dataset.name, data.digest(), dataset.source, "training")
         yield tracked
 
 
-def train(config: Config, model: Model, data: Data, tracked: tracking.Run | None = None) -> Fitted:
+def train(
+    config: Config,
+    model: Model,
+    data: Data,
+    tracked: tracking.Run | None = None,
+    *,
+    resume: Mapping[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+) -> Fitted:
     """Fits a model; it then has the weights of its best epoch.
 
     Args:
@@ -116,6 +156,8 @@ def train(config: Config, model: Model, data: Data, tracked: tracking.Run | None
         model: from :func:`tidegate.train.build.build_model`.
         data: from :func:`tidegate.train.build.load_data`.
         tracked: where metrics and pictures of each epoch go; None: nowhere.
+        resume: as :func:`tidegate.train.fit.fit` takes it.
+        save: likewise.
     """
     section = config.training
     torch.manual_seed(config.seed)
@@ -126,14 +168,20 @@ def train(config: Config, model: Model, data: Data, tracked: tracking.Run | None
             hooks.append(_picture_hook(config, model, data, tracked))
     return fit(
         build_task(config, model, data),
+        build_optimization(config),
         epochs=section.epochs,
-        learning_rate=section.learning_rate,
-        weight_decay=section.weight_decay,
-        clip=section.clip,
         patience=section.patience,
         after_epoch=hooks,
         title=config.name,
+        resume=resume,
+        save=save,
     )
+
+
+def build_optimization(config: Config) -> Optimization:
+    """The gradient steps of ``[training]``."""
+    section = config.training
+    return Optimization(**{one.name: getattr(section, one.name) for one in fields(Optimization)})
 
 
 def build_task(config: Config, model: Model, data: Data) -> Task:

@@ -194,8 +194,12 @@ class Run:
 
 
 @contextmanager
-def start_run(uri: str, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+def start_run(
+    uri: str, experiment: str, name: str, tags: Mapping[str, str], run_id: str | None = None
+) -> Iterator[Run]:
     """Begins a run; it ends with the block, as failed if the block raises.
+
+    A KeyboardInterrupt ends it as killed.
 
     Args:
         uri: of the tracking server, or a file: ``sqlite:///.tidegate/mlflow.db``,
@@ -203,6 +207,7 @@ def start_run(uri: str, experiment: str, name: str, tags: Mapping[str, str]) -> 
         experiment: its name; made when it is new.
         name: of the run.
         tags: further ones.
+        run_id: of a run to go on with; None: a new one.
     """
     for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -217,9 +222,13 @@ def start_run(uri: str, experiment: str, name: str, tags: Mapping[str, str]) -> 
     commit = git_commit()
     source = {"mlflow.source.git.commit": commit} if commit else {}
     with mlflow.start_run(
-        experiment_id=experiment_id, run_name=name, tags={**source, **tags}
+        run_id, experiment_id=experiment_id, run_name=name, tags={**source, **tags}
     ) as active:
-        yield Run(active.info.run_id, client, commit)
+        try:
+            yield Run(active.info.run_id, client, commit)
+        except KeyboardInterrupt:
+            mlflow.end_run("KILLED")
+            raise
 
 
 def compare(score: Score, champion: ModelVersion | None) -> tuple[bool, str]:

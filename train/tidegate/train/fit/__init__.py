@@ -1,14 +1,19 @@
 """The training loop, in plain torch."""
 
 from tidegate.train.fit.forecasting import ForecastingTask
+from tidegate.train.fit.interrupt import Interrupted
 from tidegate.train.fit.labelling import LabellingTask
-from tidegate.train.fit.loop import Epoch, Fitted, Task, TrainingError, fit
+from tidegate.train.fit.loop import TrainingError, fit
+from tidegate.train.fit.optimization import Optimization
+from tidegate.train.fit.task import Epoch, Fitted, Task
 
 __all__ = [
     "Epoch",
     "Fitted",
     "ForecastingTask",
+    "Interrupted",
     "LabellingTask",
+    "Optimization",
     "Task",
     "TrainingError",
     "fit",

@@ -3,9 +3,10 @@
 Dimensions: B lanes, T steps of a segment.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from tidegate.train.losses import pinball_loss
 States = tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ForecastingTask:
     """A forecaster and its series, for :func:`tidegate.train.fit.fit`.
 
@@ -41,27 +42,43 @@ class ForecastingTask:
     warmup: int | None = None
     monitor: ClassVar[str] = "validation_loss"
     higher_is_better: ClassVar[bool] = False
+    _carried: States | None = field(default=None, init=False)
 
-    def losses(self, epoch: int) -> Iterator[Tensor]:
-        """Yields the loss of each segment; the state goes on, the gradient does not."""
+    def losses(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
+        """Yields the loss of each segment; the state goes on, the gradient does not.
+
+        Args:
+            epoch: from 1.
+            start: segments that are done; their last state was loaded.
+        """
         model, train = self.model, [split.train for split in self.splits]
         targets = train[0].columns(model.format.targets)
         lanes = Lanes(train, self.lanes, self.bptt, model.horizon, targets)
         levels = torch.tensor(model.quantile_levels)
-        state: States | None = None
-        for segment in lanes.segments(np.random.default_rng((self.seed, epoch))):
+        if not start:
+            self._carried = None
+        segments = lanes.segments(np.random.default_rng((self.seed, epoch)))
+        for segment in islice(segments, start, None):
             initial = model.initial_state(len(segment.x))
-            state = reset(initial if state is None else state, initial, segment.reset)
+            state = reset(self._carried or initial, initial, segment.reset)
             quantiles, state = model(segment.x, segment.lengths, state)
-            yield pinball_loss(quantiles, segment.y, levels, model.target_scale)
             # The value goes on, the gradient ends here: this is the truncation.
-            state = tuple(tensor.detach() for tensor in state)
+            self._carried = tuple(tensor.detach() for tensor in state)
+            yield pinball_loss(quantiles, segment.y, levels, model.target_scale)
 
     def validate(self) -> dict[str, float]:
         """The pinball loss of the validation part, origin after origin."""
         tests = [backtest(self.model, split, "validation", self.warmup) for split in self.splits]
         losses = [test.loss(self.model.target_scale.numpy()) for test in tests]
         return {self.monitor: float(np.mean(losses))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state that the lanes carry."""
+        return {"carried": None if self._carried is None else list(self._carried)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes the state that another task's lanes carry."""
+        self._carried = None if state["carried"] is None else tuple(state["carried"])
 
 
 def reset(state: States, initial: States, rows: Tensor) -> States:

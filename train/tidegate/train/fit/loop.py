@@ -2,152 +2,140 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tidegate.train.fit.averaging import NonMonotonicAveraging
+from tidegate.train.fit.interrupt import Interrupted, Interruption
+from tidegate.train.fit.optimization import Optimization
 from tidegate.train.fit.progress import Progress
+from tidegate.train.fit.state import TrainingState
 from tidegate.train.fit.stopping import EarlyStopping
+from tidegate.train.fit.task import Epoch, Fitted, Task
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
-class Task(Protocol):
-    """What the loop trains: a model with its data."""
-
-    @property
-    def model(self) -> nn.Module:
-        """The model; the loop changes its weights."""
-
-    @property
-    def monitor(self) -> str:
-        """The validation metric that chooses the best epoch."""
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Which way the monitored metric improves."""
-
-    def losses(self, epoch: int) -> Iterator[Tensor]:
-        """The loss of one step after another; the loop steps before asking for the next."""
-
-    def validate(self) -> dict[str, float]:
-        """Metrics of the validation part, by name; called in evaluation mode."""
-
-
-class Epoch(NamedTuple):
-    """What one epoch came to.
-
-    Attributes:
-        number: from 1.
-        metrics: by name; ``train_loss`` and what the task validates.
-        is_best: whether the monitored metric is the best so far.
-    """
-
-    number: int
-    metrics: dict[str, float]
-    is_best: bool
-
-
-class Fitted(NamedTuple):
-    """What training came to; the model has the weights of the best epoch.
-
-    Attributes:
-        epochs: all of them, in order.
-        best_epoch: the number of the best.
-        monitor: the validation metric that chose it.
-        higher_is_better: which way that metric improves.
-        seconds: of wall-clock time.
-    """
-
-    epochs: tuple[Epoch, ...]
-    best_epoch: int
-    monitor: str
-    higher_is_better: bool
-    seconds: float
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights the model has."""
-        return self.epochs[self.best_epoch - 1]
-
-
 def fit(
     task: Task,
+    optimization: Optimization,
     *,
     epochs: int,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    clip: float = 1.0,
     patience: int = 8,
     after_epoch: Sequence[Callable[[Epoch], None]] = (),
     title: str = "training",
+    resume: Mapping[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
 ) -> Fitted:
-    """Trains with Adam until the validation metric no longer improves.
-
-    The learning rate falls to a tenth along half a cosine.
+    """Trains until the validation metric no longer improves.
 
     Args:
         task: model and data.
+        optimization: of the gradient steps.
         epochs: at most.
-        learning_rate: of Adam, at the beginning.
-        weight_decay: decoupled, as in AdamW.
-        clip: largest norm of the whole gradient.
         patience: epochs without a better metric before it stops.
         after_epoch: called in turn with each epoch, the model in evaluation mode.
         title: of the progress bar.
+        resume: what an earlier run gave to ``save``; this one goes on from there, to
+            weights that are, on a CPU, bit for bit those of an uninterrupted run.
+        save: takes the state of training after every epoch, and at SIGINT.
 
     Raises:
         TrainingError: the loss or the gradient is not finite, naming the step.
+        Interrupted: SIGINT came, and the state was saved. Without ``save`` SIGINT
+            has its usual effect.
     """
-    model = task.model
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
-    stopping = EarlyStopping(model, patience, higher_is_better=task.higher_is_better)
-    history: list[Epoch] = []
-    begin = time.monotonic()
-    with Progress(title, epochs, task.monitor) as progress:
-        for number in range(1, epochs + 1):
-            _set_learning_rate(optimizer, learning_rate, (number - 1) / epochs)
-            metrics = {"train_loss": _train(task, optimizer, number, clip), **_validate(task)}
-            epoch = Epoch(number, metrics, stopping.update(number, metrics[task.monitor]))
-            history.append(epoch)
-            for call in after_epoch:
-                call(epoch)
+    state = begin(task, optimization, epochs, patience)
+    if resume is not None:
+        state.load_state_dict(resume)
+    progress = Progress(title, epochs, task.monitor)
+    with progress, Interruption() if save else nullcontext() as interruption:
+
+        def pause() -> None:
+            if save and interruption and interruption.requested:
+                save(state.state_dict())
+                raise Interrupted(state.epoch, state.step)
+
+        while state.epoch <= epochs and not state.stopping.should_stop(state.epoch - 1):
+            began = time.monotonic()
+            train_epoch(state, optimization.clip, pause)
+            epoch = validate_epoch(state, after_epoch)
+            state.seconds += time.monotonic() - began
             progress.advance(epoch.number, epoch.metrics, is_best=epoch.is_best)
-            if stopping.should_stop(number):
-                break
-    best_epoch = stopping.restore()
-    model.eval()
+            if save:
+                save(state.state_dict())
+            pause()
+    best_epoch = state.stopping.restore()
+    task.model.eval()
     return Fitted(
-        epochs=tuple(history),
+        epochs=tuple(state.history),
         best_epoch=best_epoch,
         monitor=task.monitor,
         higher_is_better=task.higher_is_better,
-        seconds=time.monotonic() - begin,
+        seconds=state.seconds,
     )
 
 
-def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int, clip: float) -> float:
-    """One epoch of steps; returns their mean loss."""
-    task.model.train()
-    total, steps = 0.0, 0
-    for step, loss in enumerate(task.losses(epoch), start=1):
-        optimizer.zero_grad()
+def begin(task: Task, optimization: Optimization, epochs: int, patience: int) -> TrainingState:
+    """The state before the first step."""
+    higher_is_better = task.higher_is_better
+    optimizer = optimization.build_optimizer(task.model)
+    averaging = None
+    if optimization.average:
+        averaging = NonMonotonicAveraging(
+            task.model, optimization.non_monotone_interval, higher_is_better=higher_is_better
+        )
+    return TrainingState(
+        task,
+        optimizer,
+        optimization.build_schedule(optimizer, epochs, higher_is_better=higher_is_better),
+        EarlyStopping(task.model, patience, higher_is_better=higher_is_better),
+        averaging,
+    )
+
+
+def train_epoch(state: TrainingState, clip: float, after_step: Callable[[], None]) -> None:
+    """Takes the steps that are left of the epoch under way."""
+    model = state.task.model
+    model.train()
+    for loss in state.task.losses(state.epoch, state.step):
+        state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without a signature
-        norm = nn.utils.clip_grad_norm_(task.model.parameters(), clip)
-        _check_finite(epoch, step, float(loss.detach()), float(norm))
-        optimizer.step()
-        total, steps = total + float(loss.detach()), step
-    return total / max(steps, 1)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        value = float(loss.detach())
+        _check_finite(state.epoch, state.step + 1, value, float(norm))
+        state.optimizer.step()
+        if state.averaging:
+            state.averaging.after_step()
+        state.step += 1
+        state.total_loss += value
+        after_step()
 
 
-def _validate(task: Task) -> dict[str, float]:
-    task.model.eval()
-    with torch.no_grad():
-        return task.validate()
+def validate_epoch(state: TrainingState, after_epoch: Sequence[Callable[[Epoch], None]]) -> Epoch:
+    """Ends the epoch under way, with the mean of the weights where they are averaged."""
+    task, averaging = state.task, state.averaging
+    with averaging.applied() if averaging else nullcontext():
+        task.model.eval()
+        with torch.no_grad():
+            validated = task.validate()
+        score = validated[task.monitor]
+        metrics = {"train_loss": state.total_loss / max(state.step, 1), **validated}
+        epoch = Epoch(state.epoch, metrics, state.stopping.update(state.epoch, score))
+        for call in after_epoch:
+            call(epoch)
+    state.schedule.step(score)
+    if averaging:
+        averaging.after_epoch(score)
+    state.history.append(epoch)
+    state.epoch, state.step, state.total_loss = state.epoch + 1, 0, 0.0
+    return epoch
 
 
 def _check_finite(epoch: int, step: int, loss: float, norm: float) -> None:
@@ -157,8 +145,3 @@ def _check_finite(epoch: int, step: int, loss: float, norm: float) -> None:
             "lower training.learning_rate or training.clip, and look for values that are not "
             "finite in the data"
         )
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, initial: float, progress: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = initial * (0.55 + 0.45 * math.cos(math.pi * progress))

@@ -1,6 +1,8 @@
 """Early stopping: remembers the best weights and says when to give up."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -38,6 +40,15 @@ class EarlyStopping:
         """Gives the model its best weights back; returns their epoch."""
         self._model.load_state_dict(self._weights)
         return self._best_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"best": self._best, "best_epoch": self._best_epoch, "weights": self._weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from another's :meth:`state_dict`."""
+        self._best, self._best_epoch = state["best"], state["best_epoch"]
+        self._weights = dict(state["weights"])
 
 
 def _copy(model: nn.Module) -> dict[str, object]:

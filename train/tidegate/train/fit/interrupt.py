@@ -1,0 +1,49 @@
+"""SIGINT during training: finish the step, save, and end."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by SIGINT and can be resumed.
+
+    Attributes:
+        epoch: that was under way.
+        step: steps of it that are done.
+    """
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(f"stopped in epoch {epoch} after step {step}")
+        self.epoch = epoch
+        self.step = step
+
+
+class Interruption:
+    """Takes the first SIGINT as a request; the second has its usual effect.
+
+    Signals reach only the main thread; in any other, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> Self:
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._in_main_thread:
+            self._previous = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._in_main_thread:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
+        self.requested = True
+        signal.signal(signal.SIGINT, self._previous)
