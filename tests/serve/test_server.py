@@ -168,6 +168,11 @@ def test_every_setting_is_an_option_with_its_help(capsys: pytest.CaptureFixture[
     for name in Settings.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in shown
     assert "Folder of `<name>/<version>/model.onnx`. Default: models." in shown
+    assert (
+        "the same for all replicas. Without it, tokens die with the process. Default: none."
+        in shown
+    )
+    assert "live series and their checkpoints: --" in shown
 
 
 def test_inspect_prints_what_a_file_says(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

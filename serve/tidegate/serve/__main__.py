@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
 # The first is imported for its effect, before anything imports grpc.
 from tidegate.serve import grpc_experiments, logs  # noqa: F401
 from tidegate.serve.errors import LoadError
+from tidegate.serve.options import add_settings
 from tidegate.serve.server import serve
 from tidegate.serve.session import Session
-from tidegate.serve.settings import Provider, Settings
+from tidegate.serve.settings import Settings
 from tidegate.serve.spec import check_spec, read_spec, spec_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_PATHS = {"models", "checkpoint_key_file"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,39 +44,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Serves the models of a folder over gRPC until SIGTERM.",
         epilog="`tidegate-serve inspect FILE` prints what an ONNX file says about itself.",
     )
-    helps = _attribute_docs()
-    for field in fields(Settings):
-        option = "--" + field.name.replace("_", "-")
-        text = f"{helps[field.name]} Default: {field.default}."
-        if isinstance(field.default, bool):
-            parser.add_argument(option, action="store_true", help=helps[field.name])
-        elif field.name == "provider":
-            parser.add_argument(
-                option, choices=get_args(Provider), default=field.default, help=text
-            )
-        else:
-            convert = Path if field.name in _PATHS else type(field.default)
-            parser.add_argument(option, type=convert, default=field.default, help=text)
+    add_settings(parser)
     levels = ("debug", "info", "warning", "error")
     parser.add_argument(
         "--log-level", choices=levels, default="info", help="Least level logged. Default: info."
     )
     return parser
-
-
-def _attribute_docs() -> dict[str, str]:
-    """The text of each setting, from the docstring that documents it."""
-    docs: dict[str, str] = {}
-    name = ""
-    section = (Settings.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
-    for line in section.splitlines():
-        head, colon, text = line.strip().partition(": ")
-        if colon and head.isidentifier() and len(line) - len(line.lstrip()) == 8:
-            name = head
-            docs[name] = text
-        else:
-            docs[name] += " " + line.strip()
-    return docs
 
 
 def _inspect_parser() -> argparse.ArgumentParser:

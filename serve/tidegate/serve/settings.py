@@ -1,4 +1,8 @@
-"""Every limit and switch of the server, with its default."""
+"""Every limit and switch of the server, by topic, each with its default.
+
+`Settings` is all the topics in one object. The command line has an option for
+each field, and its help is the text that documents the field here.
+"""
 
 from __future__ import annotations
 
@@ -13,65 +17,107 @@ _MAY_BE_ZERO = {"port", "drain_seconds", "inline_rows"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of one server process; the command line has an option for each.
+class ModelSettings:
+    """Models.
 
     Attributes:
         models: Folder of `<name>/<version>/model.onnx`.
+        provider: Where the networks run; "auto" is CUDA where it works.
+        threads: Threads of ONNX Runtime within one run. More than one rarely
+            pays for small recurrent networks.
+    """
+
+    models: Path = Path("models")
+    provider: Provider = "auto"
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSettings:
+    """Listening and leaving.
+
+    Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         insecure: Allows a host that other machines can reach; nothing is
             encrypted or authenticated.
-        provider: Where the networks run; "auto" is CUDA where it works.
-        threads: Threads of ONNX Runtime within one run. More than one rarely
-            pays for small recurrent networks.
+        drain_seconds: Time live streams get to leave after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    insecure: bool = False
+    drain_seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """Live series and their checkpoints.
+
+    Attributes:
         checkpoint_key_file: File of at least 32 bytes that signs checkpoints,
             the same for all replicas. Without it, tokens die with the process.
-        drain_seconds: Time live streams get to leave after SIGTERM.
         max_streams: Open StreamForecast calls.
         max_series: Live series of one model.
         max_series_per_stream: Live series of one call.
         max_key_bytes: Length of a series key in UTF-8.
-        max_message_bytes: Size of a message received or sent.
         max_rows_per_chunk: Observations of one series in one message.
+    """
+
+    checkpoint_key_file: Path | None = None
+    max_streams: int = 10_000
+    max_series: int = 131_072
+    max_series_per_stream: int = 16_384
+    max_key_bytes: int = 256
+    max_rows_per_chunk: int = 8_192
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """Runs of the network.
+
+    Attributes:
         max_batch: Series, windows or sentences in one run of the network.
         max_batch_rows: Rows, padding included, in one run of the network; one
             longer chunk still runs, alone.
         inline_rows: Runs of up to this many rows happen on the event loop;
             larger ones in a worker thread, so that other streams are read
             meanwhile.
+    """
+
+    max_batch: int = 1_024
+    max_batch_rows: int = 8_192
+    inline_rows: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings:
+    """Limits of one message or request.
+
+    Attributes:
+        max_message_bytes: Size of a message received or sent.
         max_windows: Windows in one Forecast request.
         max_window_rows: Rows of one window.
         max_sentences: Sentences in one AnnotateSentences request.
         max_tokens: Tokens of one sentence.
         max_token_bytes: Length of one token in UTF-8.
-
-    Raises:
-        ValueError: A value is out of range, or the host needs `insecure`.
     """
 
-    models: Path = Path("models")
-    host: str = "127.0.0.1"
-    port: int = 50051
-    insecure: bool = False
-    provider: Provider = "auto"
-    threads: int = 1
-    checkpoint_key_file: Path | None = None
-    drain_seconds: float = 10.0
-    max_streams: int = 10_000
-    max_series: int = 131_072
-    max_series_per_stream: int = 16_384
-    max_key_bytes: int = 256
     max_message_bytes: int = 16 * 2**20
-    max_rows_per_chunk: int = 8_192
-    max_batch: int = 1_024
-    max_batch_rows: int = 8_192
-    inline_rows: int = 64
     max_windows: int = 1_024
     max_window_rows: int = 8_192
     max_sentences: int = 1_024
     max_tokens: int = 512
-    max_token_bytes: int = 1_024
+    max_token_bytes: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ModelSettings, ListenSettings, StreamSettings, BatchSettings, RequestSettings):
+    """Settings of one server process; the topics above have the fields.
+
+    Raises:
+        ValueError: A value is out of range, or the host needs `insecure`.
+    """
 
     def __post_init__(self) -> None:
         """Refuses values that could not work."""
@@ -89,6 +135,9 @@ class Settings:
                 f"host {self.host!r} can be reached from other machines, and nothing is encrypted "
                 "or authenticated: listen on 127.0.0.1, or pass --insecure on a trusted network"
             )
+
+
+TOPICS = Settings.__bases__
 
 
 def is_loopback(host: str) -> bool:
