@@ -9,7 +9,7 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-all lint format protos protos-check models clean
+.PHONY: install demo test test-slow test-all bench-serve lint format protos protos-check models clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,9 @@ test-slow: install
 
 test-all: install
 	$(BIN)/pytest -m "" $(ARGS)
+
+bench-serve: install
+	$(BIN)/python bench/serve_speed.py $(ARGS)
 
 lint: install protos-check
 	$(BIN)/ruff check .
