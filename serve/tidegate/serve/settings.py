@@ -108,7 +108,7 @@ class RequestSettings:
     max_window_rows: int = 8_192
     max_sentences: int = 1_024
     max_tokens: int = 512
-    max_token_bytes: int = 256
+    max_token_bytes: int = 1_024
 
 
 @dataclass(frozen=True, kw_only=True)
