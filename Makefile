@@ -9,7 +9,8 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-all bench-serve lint format protos protos-check models clean
+.PHONY: install demo test test-slow test-compose test-all bench-serve lint format protos protos-check models \
+	secrets up down clean
 
 install: $(VENV)/.installed
 
@@ -28,6 +29,10 @@ test: install
 test-slow: install
 	$(BIN)/pytest -m "slow and not gpu and not compose" $(ARGS)
 
+# With a Docker engine: builds the images and starts the deployment of docker-compose.yml.
+test-compose: install
+	$(BIN)/pytest -m compose $(ARGS)
+
 test-all: install
 	$(BIN)/pytest -m "" $(ARGS)
 
@@ -39,6 +44,8 @@ lint: install protos-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/hadolint serve/Dockerfile train/Dockerfile deploy/mlflow/Dockerfile
 
 format: install
 	$(BIN)/ruff format .
@@ -59,6 +66,17 @@ protos-check: $(PROTO_VENV)/.installed
 
 models: install
 	$(BIN)/python models/build.py
+
+# Random, and written only once.
+secrets:
+	deploy/secrets.sh
+
+up: secrets
+	docker compose up --build --detach --wait postgres mlflow serve
+
+# Volumes stay: `make up` goes on where this stopped.
+down:
+	docker compose --profile train down
 
 clean:
 	rm -rf $(VENV) $(PROTO_VENV) .tidegate .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from support.server import ServerProcess
 from tidegate.client import Client, UnavailableError
 from tidegate.client.__main__ import main as client_main
+from tidegate.serve import probe
 from tidegate.serve.__main__ import main as serve_main
 from tidegate.serve.grpc_experiments import EXPERIMENTS
 from tidegate.serve.settings import Settings, is_loopback
@@ -217,3 +218,12 @@ def test_the_client_command_names_what_is_wrong(
         table.write_text(content)
         assert client_main(["--target", target, "forecast", "gru", str(table)]) == 1
         assert text in capsys.readouterr().err
+
+
+def test_the_probe_tells_health_by_its_exit_status(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert probe.main([target]) == 0
+    assert capsys.readouterr().out == f"{target}: SERVING\n"
+    assert probe.main(["127.0.0.1:1"]) == 1
+    assert "127.0.0.1:1: UNAVAILABLE" in capsys.readouterr().err
