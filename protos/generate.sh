@@ -9,7 +9,9 @@ generate() {
     --python_out="$1" --grpc_python_out="$1" --mypy_out=quiet:"$1" --mypy_grpc_out=quiet:"$1" \
     protos/tidegate/v1/*.proto
   # Only inference.proto has a service.
-  rm -f "$1"/tidegate/v1/model_spec_pb2_grpc.py* "$1"/tidegate/v1/checkpoint_pb2_grpc.py*
+  for file in "$1"/tidegate/v1/*_pb2_grpc.py*; do
+    case "$file" in */inference_pb2_grpc.py*) ;; *) rm "$file" ;; esac
+  done
 }
 
 if [ "${1:-}" = "--check" ]; then

@@ -1,8 +1,6 @@
 """What every exported file promises, whoever runs it."""
 
-import collections
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,53 +22,14 @@ from support.models import (
     small_recurrent,
     zoned_forecaster,
 )
-from tidegate.train import (
-    ParityError,
-    RNNDrop,
-    Semeniuta,
-    Variational,
-    WeightDrop,
-    Zaremba,
-    Zoneout,
-    export_onnx,
-)
-from tidegate.train.regularizers import Regularizer
+from tidegate.train import ParityError, export_onnx
 from tidegate.v1 import model_spec_pb2 as pb
 
-IDENTITY_METHODS = (
-    Zaremba(0.5),
-    RNNDrop(0.5),
-    Variational(0.5),
-    Variational(0.5, tied=False),
-    WeightDrop(0.5),
-    Semeniuta(0.5),
-)
 SHAPES = (
     {"num_layers": 1},
     {"num_layers": 2, "bidirectional": True},
     {"num_layers": 2, "bidirectional": True, "merge": "sum"},
 )
-
-
-def census(path: Path) -> collections.Counter[str]:
-    """Operators of a file, with those inside bodies."""
-    counts: collections.Counter[str] = collections.Counter()
-    graphs = [onnx.load(path).graph]
-    while graphs:
-        for node in graphs.pop().node:
-            counts[node.op_type] += 1
-            graphs.extend(one.g for one in node.attribute if one.HasField("g"))
-    return counts
-
-
-def pairs(methods: Sequence[Regularizer]) -> list[tuple[Regularizer, str, bool]]:
-    """Each method with each cell that has its site."""
-    return [
-        (method, *flavour)
-        for method in methods
-        for flavour in FLAVOURS
-        if not (flavour[0] == "rnn" and isinstance(method, Semeniuta))
-    ]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -84,46 +43,6 @@ def test_every_cell_and_shape_passes_the_gate(
 
     assert spec.parity.cases == 24
     assert spec.parity.max_absolute_error < 1e-5
-
-
-@pytest.mark.parametrize(("method", "cell", "reset_after"), pairs(IDENTITY_METHODS), ids=str)
-def test_an_identity_method_leaves_one_operator_a_layer(
-    method: Regularizer, cell: str, reset_after: bool, tmp_path: Path
-) -> None:
-    model = small_recurrent(
-        cell, num_layers=2, bidirectional=True, reset_after=reset_after, regularizers=[method]
-    )
-
-    spec = export_onnx(model, tmp_path / "model.onnx")
-
-    assert spec.contract == pb.INFERENCE_CONTRACT_IDENTITY
-    assert census(tmp_path / "model.onnx")[cell.upper()] == 2
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_zoneout_never_becomes_a_plain_operator(cell: str, tmp_path: Path) -> None:
-    model = small_recurrent(cell, num_layers=2, regularizers=[Zoneout(0.3, 0.2)])
-
-    spec = export_onnx(model, tmp_path / "model.onnx")
-
-    operators = census(tmp_path / "model.onnx")
-    assert spec.contract == pb.INFERENCE_CONTRACT_EXPECTATION
-    assert operators["Scan"] == 2
-    assert operators[cell.upper()] == 0
-
-
-@pytest.mark.parametrize(
-    ("method", "cell", "reset_after"), pairs([*IDENTITY_METHODS, Zoneout(0.3, 0.2)]), ids=str
-)
-def test_no_file_holds_a_random_node(
-    method: Regularizer, cell: str, reset_after: bool, tmp_path: Path
-) -> None:
-    model = small_recurrent(cell, reset_after=reset_after, regularizers=[method])
-
-    export_onnx(model, tmp_path / "model.onnx")
-
-    found = census(tmp_path / "model.onnx")
-    assert not [name for name in found if name in ("Dropout", "Bernoulli") or "Random" in name]
 
 
 def test_a_file_has_the_opset_that_onnx_runtime_takes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tidegate.serve.errors import FailedPreconditionError, LoadError
+from tidegate.serve.operators import check_contract, count_operators
 from tidegate.serve.proof import prove_streaming
 from tidegate.serve.session import Session
 from tidegate.serve.spec import StateLayout, check_spec, read_spec, spec_digest
@@ -118,6 +119,7 @@ def load_model(name: str, version: str, path: Path, settings: Settings) -> Model
         text = session.spec_text
         spec = read_spec(text)
         states = check_spec(spec, session.inputs, session.outputs)
+        check_contract(spec, count_operators(content))
         session.warm_up()
         if spec.task == pb.TASK_FORECASTING:
             prove_streaming(session, spec, states)

@@ -7,7 +7,8 @@ D directions, H hidden.
 from torch import nn
 
 from tidegate.train.export.graph import INT64, GraphBuilder
-from tidegate.train.export.layers import STATE_NAMES, add_stack
+from tidegate.train.export.joints import STATE_NAMES
+from tidegate.train.export.layers import add_stack
 from tidegate.train.export.weights import to_numpy
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller

@@ -10,9 +10,10 @@ import onnx
 from torch import nn
 
 from tidegate.train.export.builders import build_forecaster, build_labeller, build_recurrent
+from tidegate.train.export.contract import check_contract
 from tidegate.train.export.graph import GraphBuilder
 from tidegate.train.export.parity import measure_parity
-from tidegate.train.export.spec import METADATA_KEY, Origin, build_spec, to_json
+from tidegate.train.export.spec import METADATA_KEY, Origin, build_spec, recurrent_of, to_json
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
@@ -55,7 +56,9 @@ def export_onnx(
 
     Raises:
         TypeError: the model is of another kind.
-        ParityError: ONNX Runtime and PyTorch disagree; nothing was written.
+        ContractError: the graph breaks the regularizers' inference contract.
+        ParityError: ONNX Runtime and PyTorch disagree.
+            After either nothing was written, and an older file is as it was.
     """
     if type(model) not in _BUILDERS:
         kinds = ", ".join(kind.__name__ for kind in _BUILDERS)
@@ -65,17 +68,13 @@ def export_onnx(
     graph = _BUILDERS[type(model)](frozen)
     origin = Origin(metrics or {}, data_digest, git_commit, mlflow_run_id)
     spec = build_spec(frozen, graph, origin)
-    file = _serialized(graph, name or path.stem, spec)
-    spec.parity.CopyFrom(measure_parity(frozen, spec, file))
-    _write(path, _serialized(graph, name or path.stem, spec))
+    onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})
+    onnx.checker.check_model(onnx_model, full_check=True)
+    check_contract(onnx_model, recurrent_of(frozen))
+    spec.parity.CopyFrom(measure_parity(frozen, spec, onnx_model.SerializeToString()))
+    onnx.helper.set_model_props(onnx_model, {METADATA_KEY: to_json(spec)})
+    _write(path, onnx_model.SerializeToString())
     return spec
-
-
-def _serialized(graph: GraphBuilder, name: str, spec: ModelSpec) -> bytes:
-    model = graph.model(name, {METADATA_KEY: to_json(spec)})
-    onnx.checker.check_model(model, full_check=True)
-    file: bytes = model.SerializeToString()
-    return file
 
 
 def _write(path: Path, file: bytes) -> None:

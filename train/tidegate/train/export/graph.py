@@ -27,17 +27,25 @@ class GraphBuilder:
     """Collects nodes and constants; every value is known by its name.
 
     Args:
-        prefix: of all names but inputs and outputs; a Scan's body shares one
-            name space with the graph around it.
+        prefix: of all names but inputs and outputs; the body of a Scan and the
+            branches of an If share one name space with the graph around them.
+        outer: the graph around this one, which keeps the constants of both, so
+            that two branches hold one copy of the weights.
     """
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", outer: "GraphBuilder | None" = None) -> None:
         self._prefix = prefix
+        self._outer = outer
         self.inputs: list[TensorInfo] = []
         self.outputs: list[TensorInfo] = []
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._counts: dict[str, int] = {}
+        self._renamed: dict[str, str] = {}
+
+    def inner(self, prefix: str) -> "GraphBuilder":
+        """A graph inside this one: it may use this one's values by their names."""
+        return GraphBuilder(prefix, self)
 
     def input(self, name: str, dtype: str, axes: Sequence[str | int]) -> str:
         """Declares an input and returns its name."""
@@ -45,19 +53,37 @@ class GraphBuilder:
         return name
 
     def output(self, value: str, name: str, dtype: str, axes: Sequence[str | int]) -> None:
-        """Declares a value as the output of that name."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output_{name}"))
+        """Declares a value as the output of that name; no node follows that reads it."""
+        if not self._rename(value, name):
+            source = self._renamed.get(value, value)
+            self._nodes.append(
+                helper.make_node("Identity", [source], [name], name=f"output_{name}")
+            )
         self.outputs.append(TensorInfo(name, dtype, tuple(axes)))
 
-    def constant(self, value: Any, dtype: str = "float32") -> str:  # noqa: ANN401 # array-like
-        """Adds a constant, once for equal contents, and returns its name."""
+    def constant(
+        self,
+        value: Any,  # noqa: ANN401 # array-like
+        dtype: str = "float32",
+        *,
+        name: str = "",
+    ) -> str:
+        """Adds a constant and returns its name.
+
+        Args:
+            value: of the constant.
+            dtype: NumPy's.
+            name: of a parameter, by which it is found again; added once. Empty: a
+                new name, or that of an earlier small constant of the same value.
+        """
+        if self._outer is not None:
+            return self._outer.constant(value, dtype, name=name)
         array: NDArray[Any] = np.ascontiguousarray(np.asarray(value, dtype=dtype))
-        key = f"{array.dtype}{array.shape}{array.tobytes().hex() if array.size < 64 else ''}"
-        if array.size < 64 and key in self._constants:
-            return self._constants[key].name
-        name = self._unique("constant")
-        self._constants[key if array.size < 64 else name] = numpy_helper.from_array(array, name)
-        return name
+        key = name or f"{array.dtype}{array.shape}{array.tobytes().hex()}"
+        if key not in self._constants:
+            tensor = numpy_helper.from_array(array, name or self._unique("constant"))
+            self._constants[key] = tensor
+        return self._constants[key].name
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # ONNX's kinds
         """Adds a node with one output and returns its name."""
@@ -84,8 +110,15 @@ class GraphBuilder:
         """Transpose to the axes' order."""
         return self.add("Transpose", value, perm=list(axes))
 
+    def split(self, value: str, sizes: Sequence[int]) -> list[str]:
+        """Split of the last axis."""
+        if len(set(sizes)) == 1:
+            return self.add_many("Split", [value], len(sizes), axis=-1, num_outputs=len(sizes))
+        parts = self.constant(sizes, "int64")
+        return self.add_many("Split", [value, parts], len(sizes), axis=-1)
+
     def body(self, name: str) -> onnx.GraphProto:
-        """The graph as the body of a Scan: only its own nodes and constants."""
+        """The graph as the body of a Scan or the branch of an If."""
         return self._graph(name)
 
     def model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -107,6 +140,16 @@ class GraphBuilder:
             [_value_info(info) for info in self.outputs],
             initializer=list(self._constants.values()),
         )
+
+    def _rename(self, value: str, name: str) -> bool:
+        """Whether a node here makes the value; ORT drops no Identity from an inner graph."""
+        if not any(value in node.output for node in self._nodes):
+            return False
+        self._renamed[value] = name
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if one == value else one for one in names]
+        return True
 
     def _unique(self, stem: str) -> str:
         count = self._counts.get(stem, 0)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from google.protobuf import json_format
 from torch import nn
 
+from tidegate.train.export.contract import network_contract, regularizer_contract
 from tidegate.train.export.graph import GraphBuilder, TensorInfo
-from tidegate.train.export.layers import inference_contract
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
@@ -47,9 +47,7 @@ class Origin(NamedTuple):
 
 def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.ModelSpec:
     """The spec of a model and its graph, without the parity still to be measured."""
-    recurrent = model if isinstance(model, Recurrent) else model.recurrent
-    if not isinstance(recurrent, Recurrent):
-        raise TypeError(f"model.recurrent is a {type(recurrent).__name__}; give a Recurrent")
+    recurrent = recurrent_of(model)
     direction = pb.DIRECTION_BIDIRECTIONAL if recurrent.bidirectional else pb.DIRECTION_CAUSAL
     spec = pb.ModelSpec(
         spec_version=SPEC_VERSION,
@@ -59,8 +57,8 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
         inputs=[_tensor(info) for info in graph.inputs],
         outputs=[_tensor(info) for info in graph.outputs],
         states=_states(graph),
-        regularizers=[_regularizer(one) for one in recurrent.regularizers],
-        contract=_CONTRACTS[inference_contract(recurrent)],
+        regularizers=[_regularizer(one, recurrent) for one in recurrent.regularizers],
+        contract=_CONTRACTS[network_contract(recurrent)],
         metrics=origin.metrics,
         provenance=pb.Provenance(
             data_digest=origin.data_digest,
@@ -76,6 +74,18 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
         spec.labelling.words.extend(model.words)
         spec.labelling.lower_case = model.lower_case
     return spec
+
+
+def recurrent_of(model: nn.Module) -> Recurrent:
+    """The network of a model, which may be the model itself.
+
+    Raises:
+        TypeError: it has none.
+    """
+    recurrent = model if isinstance(model, Recurrent) else model.recurrent
+    if not isinstance(recurrent, Recurrent):
+        raise TypeError(f"model.recurrent is a {type(recurrent).__name__}; give a Recurrent")
+    return recurrent
 
 
 def to_json(spec: pb.ModelSpec) -> str:
@@ -153,10 +163,10 @@ def _forecast(model: Forecaster) -> pb.ForecastSpec:
     )
 
 
-def _regularizer(one: Regularizer) -> pb.RegularizerSpec:
+def _regularizer(one: Regularizer, recurrent: Recurrent) -> pb.RegularizerSpec:
     return pb.RegularizerSpec(
         name=one.name,
-        contract=_CONTRACTS[one.contract],
+        contract=_CONTRACTS[regularizer_contract(one, recurrent)],
         rates=one.rates,
         options=one.options,
     )

@@ -1,0 +1,94 @@
+"""The inference contract: what a network's graph must be, by its regularizers.
+
+``identity`` and ``folded`` networks are plain operators, one for each layer;
+an ``expectation`` never is. No graph holds anything random.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import onnx
+
+from tidegate.train.recurrent import Recurrent
+from tidegate.train.regularizers import Contract, Regularizer, Zoneout, find
+
+OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+_RANDOM = frozenset({"Dropout", "Bernoulli", "Multinomial"})
+# From the one that promises most to the one that promises least.
+_ORDER = (Contract.IDENTITY, Contract.FOLDED, Contract.EXPECTATION)
+
+
+class ContractError(ValueError):
+    """A graph breaks the inference contract of its regularizers."""
+
+
+class Rates(NamedTuple):
+    """Zoneout's shares of the old c and the old h."""
+
+    cell: float
+    hidden: float
+
+
+def zones(recurrent: Recurrent) -> Rates | None:
+    """Zoneout's rates where they change the inference; None: a plain operator does."""
+    zoneout = find(recurrent.regularizers, Zoneout)
+    if zoneout is None:
+        return None
+    rates = Rates(zoneout.cell if recurrent.cell == "lstm" else 0.0, zoneout.hidden)
+    return None if rates == (0.0, 0.0) else rates
+
+
+def regularizer_contract(one: Regularizer, recurrent: Recurrent) -> Contract:
+    """What one method asks of this network's graph."""
+    if isinstance(one, Zoneout) and zones(recurrent) is None:
+        return Contract.IDENTITY
+    return one.contract
+
+
+def network_contract(recurrent: Recurrent) -> Contract:
+    """What all methods together ask: the contract that promises least."""
+    asked = [regularizer_contract(one, recurrent) for one in recurrent.regularizers]
+    return max(asked, key=_ORDER.index, default=Contract.IDENTITY)
+
+
+def census(model: onnx.ModelProto) -> Counter[str]:
+    """How many nodes of each operator there are, with those of inner graphs."""
+    return Counter(node.op_type for node in _nodes(model.graph))
+
+
+def check_contract(model: onnx.ModelProto, recurrent: Recurrent) -> None:
+    """Checks that a graph keeps the contract of the network's regularizers.
+
+    Raises:
+        ContractError: it does not; names the operators.
+    """
+    found = census(model)
+    random = sorted(name for name in found if name in _RANDOM or name.startswith("Random"))
+    if random:
+        raise ContractError(f"the graph holds {', '.join(random)}; inference draws nothing")
+    wanted = wanted_operators(recurrent)
+    for name, count in wanted.items():
+        if found[name] != count:
+            contract = network_contract(recurrent).value
+            raise ContractError(
+                f"the graph holds {found[name]} {name} operators; the contract {contract!r} of "
+                f"{[one.name for one in recurrent.regularizers]} with cell={recurrent.cell!r} and "
+                f"num_layers={recurrent.num_layers} asks for {count}"
+            )
+
+
+def wanted_operators(recurrent: Recurrent) -> dict[str, int]:
+    """How often each operator that repeats in time must occur."""
+    wanted = dict.fromkeys((*OPERATORS.values(), "Scan", "Loop"), 0)
+    if network_contract(recurrent) is Contract.EXPECTATION:
+        return wanted | {"Scan": recurrent.num_layers * recurrent.num_directions}
+    return wanted | {OPERATORS[recurrent.cell]: recurrent.num_layers}
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)

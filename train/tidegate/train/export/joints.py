@@ -1,0 +1,39 @@
+"""What stands between the layers of a stack: merged directions, states cut and joined.
+
+Dimensions: T time, B batch, H hidden, L layers, D directions.
+"""
+
+from collections.abc import Sequence
+
+from tidegate.train.export.graph import GraphBuilder
+from tidegate.train.export.weights import to_numpy
+from tidegate.train.recurrent import Recurrent
+
+STATE_NAMES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
+SUFFIXES = ("", "_reverse")
+
+
+def merged(graph: GraphBuilder, recurrent: Recurrent, layer: int, sides: Sequence[str]) -> str:
+    """The directions' outputs, each [T, B, H], as one [T, B, output_size]."""
+    if len(sides) == 1:
+        return sides[0]
+    if recurrent.merge == "concat":
+        return graph.add("Concat", *sides, axis=-1)
+    products = []
+    for direction, side in enumerate(sides):
+        weight = to_numpy(recurrent.merge_weight(layer, direction)).T
+        name = f"merge_l{layer}{SUFFIXES[direction]}"
+        products.append(graph.add("MatMul", side, graph.constant(weight, name=name)))
+    return graph.add("Add", *products)
+
+
+def split(graph: GraphBuilder, state: str, parts: int) -> list[str]:
+    """[L*D, B, H] in equal parts along the first axis."""
+    if parts == 1:
+        return [state]
+    return graph.add_many("Split", [state], parts, axis=0, num_outputs=parts)
+
+
+def joined(graph: GraphBuilder, parts: Sequence[str]) -> str:
+    """The inverse of :func:`split`."""
+    return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=0)
