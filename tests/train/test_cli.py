@@ -103,6 +103,7 @@ def test_a_run_is_in_mlflow_with_all_that_it_was_made_of(recipe: Path, tmp_path:
     assert found.data.params["model.regularizers"] == "zoneout()"
     assert [m.step for m in client.get_metric_history(result.run_id, "train_loss")] == [1, 2]
     assert found.data.metrics["test_mae"] == result.evaluation.metrics["mae"]
+    assert found.data.metrics["parity_max_abs"] == result.spec.parity.max_absolute_error
     assert found.data.tags["data_digest"] == result.data.digest()
     files = {file.path for file in client.list_artifacts(result.run_id)}
     assert files >= {"config.json", "forecast.png", "by_horizon.json", "images"}

@@ -130,6 +130,7 @@ def test_a_registered_model_carries_its_signature_and_its_tags(
     tags = client.get_model_version("tides", second.version).tags
     assert tags["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert float(tags["parity_max_abs"]) == pytest.approx(spec.parity.max_absolute_error, rel=0.01)
+    assert float(tags["parity_max_rel"]) == pytest.approx(spec.parity.max_relative_error, rel=0.01)
     assert (tags["metric"], tags["metric_value"]) == ("validation_loss", "0.6")
     assert tags["champion_reason"].startswith("no better: validation_loss 0.6 against 0.5")
 

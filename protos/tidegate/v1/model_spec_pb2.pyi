@@ -4,6 +4,18 @@ isort:skip_file
 What an ONNX file written by tidegate says about itself. Stored as proto3
 JSON in the file's metadata under the key `tidegate.spec`; it is all that
 training and serving share.
+
+Versions. `spec_version` is the oldest version whose readers read the file
+rightly, not that of the newest writer. So it is raised only when an older
+reader would misread the file: a field changes its meaning, or a graph needs
+something of its caller that older ones do not do.
+ - A reader refuses a spec_version above its own and says that it is too old.
+ - Within its version a reader ignores fields it does not know: a writer may
+   add what an older reader can do without.
+ - A value of an enum that a reader does not know reads as UNSPECIFIED, which
+   it refuses wherever it has to act on it (task, direction, cell, contract).
+ - Fields are never renumbered, renamed or reused, and a newer reader takes
+   every file ever written: tests/golden keeps files of all versions.
 """
 
 import builtins
@@ -279,6 +291,7 @@ class Scaler(google.protobuf.message.Message):
     CENTER_FIELD_NUMBER: builtins.int
     SCALE_FIELD_NUMBER: builtins.int
     DIFFERENCED_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
     @property
     def center(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
     @property
@@ -287,14 +300,19 @@ class Scaler(google.protobuf.message.Message):
     def differenced(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bool]:
         """Features whose change since the last observation is what the network reads."""
 
+    @property
+    def level(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Mean of the raw values: where typical inputs lie."""
+
     def __init__(
         self,
         *,
         center: collections.abc.Iterable[builtins.float] | None = ...,
         scale: collections.abc.Iterable[builtins.float] | None = ...,
         differenced: collections.abc.Iterable[builtins.bool] | None = ...,
+        level: collections.abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["center", b"center", "differenced", b"differenced", "scale", b"scale"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["center", b"center", "differenced", b"differenced", "level", b"level", "scale", b"scale"]) -> None: ...
 
 Global___Scaler: typing_extensions.TypeAlias = Scaler
 
@@ -305,8 +323,11 @@ class LabellingSpec(google.protobuf.message.Message):
     LABEL_NAMES_FIELD_NUMBER: builtins.int
     WORDS_FIELD_NUMBER: builtins.int
     LOWER_CASE_FIELD_NUMBER: builtins.int
+    VOCABULARY_DIGEST_FIELD_NUMBER: builtins.int
     lower_case: builtins.bool
     """Whether words are looked up in lower case."""
+    vocabulary_digest: builtins.str
+    """SHA-256, hexadecimal, of the words in order, each followed by a line feed."""
     @property
     def label_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -319,8 +340,9 @@ class LabellingSpec(google.protobuf.message.Message):
         label_names: collections.abc.Iterable[builtins.str] | None = ...,
         words: collections.abc.Iterable[builtins.str] | None = ...,
         lower_case: builtins.bool = ...,
+        vocabulary_digest: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["label_names", b"label_names", "lower_case", b"lower_case", "words", b"words"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label_names", b"label_names", "lower_case", b"lower_case", "vocabulary_digest", b"vocabulary_digest", "words", b"words"]) -> None: ...
 
 Global___LabellingSpec: typing_extensions.TypeAlias = LabellingSpec
 
@@ -367,6 +389,7 @@ class RegularizerSpec(google.protobuf.message.Message):
     name: builtins.str
     """"zaremba", "rnndrop", "variational", "weight_drop", "semeniuta", "zoneout"."""
     contract: Global___InferenceContract.ValueType
+    """In this network: zoneout of the memory cell asks nothing of a GRU."""
     @property
     def rates(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
     @property
@@ -392,17 +415,22 @@ class Parity(google.protobuf.message.Message):
     MAX_ABSOLUTE_ERROR_FIELD_NUMBER: builtins.int
     MAX_RELATIVE_ERROR_FIELD_NUMBER: builtins.int
     CASES_FIELD_NUMBER: builtins.int
+    LARGEST_AT_FIELD_NUMBER: builtins.int
     max_absolute_error: builtins.float
     max_relative_error: builtins.float
+    """Relative to the largest value of the same target, or to 1 if that is more."""
     cases: builtins.int
+    largest_at: builtins.str
+    """Output and case of the largest absolute difference, in words."""
     def __init__(
         self,
         *,
         max_absolute_error: builtins.float = ...,
         max_relative_error: builtins.float = ...,
         cases: builtins.int = ...,
+        largest_at: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cases", b"cases", "max_absolute_error", b"max_absolute_error", "max_relative_error", b"max_relative_error"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cases", b"cases", "largest_at", b"largest_at", "max_absolute_error", b"max_absolute_error", "max_relative_error", b"max_relative_error"]) -> None: ...
 
 Global___Parity: typing_extensions.TypeAlias = Parity
 
@@ -484,10 +512,11 @@ class ModelSpec(google.protobuf.message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
     spec_version: builtins.int
-    """Raised when a reader of an older version would misread the file."""
+    """The oldest version whose readers read the file rightly; see above."""
     task: Global___Task.ValueType
     direction: Global___Direction.ValueType
     contract: Global___InferenceContract.ValueType
+    """Of the regularizers' contracts the one that promises least."""
     @property
     def network(self) -> Global___Network: ...
     @property

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tidegate.train.data.catalog import CATALOG, FOLDER_VARIABLE
 from tidegate.train.data.series import Part
-from tidegate.v1.model_spec_pb2 import ModelSpec
+from tidegate.v1.model_spec_pb2 import ModelSpec, Parity
 
 # What shells report of a program that SIGINT ended.
 _STOPPED = 130
@@ -150,9 +150,13 @@ def _print(line: str) -> None:
 
 def _print_parity(path: Path, spec: ModelSpec) -> None:
     parity = spec.parity
-    _print(
-        f"wrote {path}; largest difference from PyTorch {parity.max_absolute_error:.1e} in "
-        f"{parity.cases} cases"
+    _print(f"wrote {path}; largest difference from PyTorch {_in_words(parity)}")
+
+
+def _in_words(parity: Parity) -> str:
+    return (
+        f"{parity.max_absolute_error:.1e}, relative {parity.max_relative_error:.1e}, in "
+        f"{parity.cases} cases ({parity.largest_at})"
     )
 
 

@@ -247,7 +247,7 @@ def export(
     Raises:
         ParityError: it does not; nothing was written.
     """
-    return export_onnx(
+    spec = export_onnx(
         model,
         path,
         name=config.name,
@@ -256,6 +256,9 @@ def export(
         git_commit=tracked.git_commit if tracked else "",
         mlflow_run_id=tracked.id if tracked else "",
     )
+    if tracked is not None:
+        tracked.log_metrics(tracking.parity_metrics(spec))
+    return spec
 
 
 def score(data: Data, fitted: Fitted) -> tracking.Score:

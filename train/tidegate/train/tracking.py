@@ -141,8 +141,8 @@ class Run:
     def register(self, path: Path, spec: pb.ModelSpec, name: str, score: Score) -> Registered:
         """Logs an exported model and registers it as a new version.
 
-        The version carries the tags ``sha256`` (of the file), ``parity_max_abs``
-        and the score, since MLflow checks no artifact.
+        The version carries the tags ``sha256`` (of the file), ``parity_max_abs``,
+        ``parity_max_rel`` and the score, since MLflow checks no artifact.
 
         Args:
             path: of the ONNX file.
@@ -160,7 +160,7 @@ class Run:
         )
         tags = {
             "sha256": hashlib.sha256(file).hexdigest(),
-            "parity_max_abs": f"{spec.parity.max_absolute_error:.3g}",
+            **{name: f"{value:.3g}" for name, value in parity_metrics(spec).items()},
             **_to_tags(score),
         }
         self._make_registered_model(name)
@@ -245,6 +245,14 @@ def compare(score: Score, champion: ModelVersion | None) -> tuple[bool, str]:
     if score.is_better_than(held):
         return True, f"better: {values}"
     return False, f"no better: {values}"
+
+
+def parity_metrics(spec: pb.ModelSpec) -> dict[str, float]:
+    """The largest differences between PyTorch and ONNX Runtime, by MLflow's names."""
+    return {
+        "parity_max_abs": spec.parity.max_absolute_error,
+        "parity_max_rel": spec.parity.max_relative_error,
+    }
 
 
 def signature(spec: pb.ModelSpec) -> ModelSignature:

@@ -4,12 +4,16 @@ Dimensions: B batch, T time, F features, K targets, Q quantiles, L layers,
 D directions, H hidden.
 """
 
-from torch import nn
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from tidegate.train.export.graph import INT64, GraphBuilder
 from tidegate.train.export.joints import STATE_NAMES
 from tidegate.train.export.layers import add_stack
-from tidegate.train.export.weights import to_numpy
+from tidegate.train.export.weights import Array, to_numpy
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
@@ -37,19 +41,18 @@ def build_forecaster(model: Forecaster) -> GraphBuilder:
     x = graph.input("x", "float32", ("batch", "time", features))
     lengths = graph.input("lengths", "int32", ("batch",))
     states = _state_inputs(graph, recurrent)
+    rows = read = graph.transpose(x, _TIME_MAJOR)
     if model.carries_last_value:
         x_previous = graph.input("x_previous", "float32", (1, "batch", features))
-        read = _standardized(graph, model, _changed(graph, model, x, x_previous))
-    else:
-        read = _standardized(graph, model, x)
-    time_major = graph.transpose(read, _TIME_MAJOR)
-    y, new = add_stack(graph, recurrent, time_major, lengths, states)
+        read = _changed(graph, model, rows, x_previous)
+    centered = graph.add("Sub", read, graph.constant(to_numpy(model.center)))
+    y, new = add_stack(graph, _reading(recurrent, model.scale), centered, lengths, states)
     quantiles = _quantiles(graph, model, graph.transpose(y, _TIME_MAJOR), x)
     shape = (model.horizon, len(model.format.targets), len(model.quantile_levels))
     graph.output(quantiles, "quantiles", "float32", ("batch", "time", *shape))
     _state_outputs(graph, recurrent, new)
     if model.carries_last_value:
-        last = _last(graph, x, lengths, features)
+        last = _last(graph, rows, lengths, features)
         graph.output(last, "x_previous_next", "float32", (1, "batch", features))
     return graph
 
@@ -59,12 +62,13 @@ def build_labeller(model: Labeller) -> GraphBuilder:
     graph, recurrent = GraphBuilder(), model.recurrent
     tokens = graph.input("tokens", "int64", ("batch", "time"))
     lengths = graph.input("lengths", "int32", ("batch",))
-    table = graph.constant(to_numpy(model.embedding.weight))
+    table = graph.constant(to_numpy(model.embedding.weight), name="embedding")
     x = graph.transpose(graph.add("Gather", table, tokens), _TIME_MAJOR)
     zeros = _zero_state(graph, recurrent, lengths)
     states = [zeros] * len(STATE_NAMES[recurrent.cell])
     y, _ = add_stack(graph, recurrent, x, lengths, states)
-    logits = _linear(graph, graph.transpose(y, _TIME_MAJOR), model.head)
+    head = (to_numpy(model.head.weight), to_numpy(model.head.bias))
+    logits = _linear(graph, graph.transpose(y, _TIME_MAJOR), *head)
     labels = graph.add("ArgMax", logits, axis=-1, keepdims=0)
     graph.output(labels, "labels", "int64", ("batch", "time"))
     probabilities = graph.add("Softmax", logits, axis=-1)
@@ -94,60 +98,64 @@ def _zero_state(graph: GraphBuilder, model: Recurrent, lengths: str) -> str:
 
 
 def _changed(graph: GraphBuilder, model: Forecaster, x: str, x_previous: str) -> str:
-    """Subtracts the observation before from the differenced features."""
-    earlier = graph.add(
-        "Slice",
-        x,
-        graph.constant([0], "int64"),
-        graph.constant([-1], "int64"),
-        graph.constant([1], "int64"),
-    )
-    first = graph.transpose(x_previous, _TIME_MAJOR)
-    before = graph.add("Concat", first, earlier, axis=1)
+    """Subtracts the observation before from the differenced features, [T, B, F]."""
+    start, stop = graph.constant([0], "int64"), graph.constant([-1], "int64")
+    before = graph.add("Concat", x_previous, graph.add("Slice", x, start, stop, start), axis=0)
     # NaN: nothing observed yet, so nothing has changed.
     before = graph.add("Where", graph.add("IsNaN", before), x, before)
-    shift = graph.add("Mul", before, graph.constant(to_numpy(model.differenced)))
-    return graph.add("Sub", x, shift)
+    if not model.differenced.all():
+        before = graph.add("Mul", before, graph.constant(to_numpy(model.differenced)))
+    return graph.add("Sub", x, before)
 
 
-def _standardized(graph: GraphBuilder, model: Forecaster, x: str) -> str:
-    centered = graph.add("Sub", x, graph.constant(to_numpy(model.center)))
-    return graph.add("Div", centered, graph.constant(to_numpy(model.scale)))
+def _reading(recurrent: Recurrent, scale: Tensor) -> Recurrent:
+    """The network with 1 / scale inside its first weights, which saves a node a step."""
+    scaled = copy.deepcopy(recurrent)
+    with torch.no_grad():
+        scaled.weights(0, 0).weight_ih.div_(scale)
+    return scaled
 
 
 def _quantiles(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> str:
     """The equations of Forecaster: [B, T, horizon, K, Q]."""
     targets, levels = len(model.format.targets), len(model.quantile_levels)
-    raw = _linear(graph, hidden, model.head)
+    raw = _linear(graph, hidden, *scaled_head(model))
     raw = graph.reshape(raw, (0, 0, model.horizon, targets, levels))
     change = raw
     if levels > 1:
-        sizes = graph.constant([1, levels - 1], "int64")
-        middle, steps = graph.add_many("Split", [raw, sizes], 2, axis=-1)
+        middle, steps = graph.split(raw, (1, levels - 1))
+        scale = to_numpy(model.target_scale)[:, None]
         spread = graph.constant(to_numpy(model.spread))
-        away = graph.add("MatMul", _squareplus(graph, steps), spread)
+        away = graph.add("MatMul", _squareplus(graph, steps, scale), spread)
         change = graph.add("Add", middle, away)
-    scale = graph.constant(to_numpy(model.target_scale)[:, None])
-    columns = graph.constant(model.target_index.tolist(), "int64")
+    columns = graph.constant(model.target_index[None, :, None].tolist(), "int64")
     last_value = graph.add("Gather", x, columns, axis=2)
-    last_value = graph.add("Unsqueeze", last_value, graph.constant([2, 4], "int64"))
-    return graph.add("Add", last_value, graph.add("Mul", change, scale))
+    return graph.add("Add", last_value, change)
 
 
-def _squareplus(graph: GraphBuilder, x: str) -> str:
-    """(x + sqrt(x^2 + 4)) / 2."""
-    inner = graph.add("Add", graph.add("Mul", x, x), graph.constant(4.0))
-    return graph.add("Mul", graph.add("Add", x, graph.add("Sqrt", inner)), graph.constant(0.5))
+def scaled_head(model: Forecaster) -> tuple[Array, Array]:
+    """Weight and bias of the head, those of the middle quantile times the targets' scale."""
+    targets, levels = len(model.format.targets), len(model.quantile_levels)
+    scale = np.ones((model.horizon, targets, levels), np.float32)
+    scale[..., 0] = to_numpy(model.target_scale)
+    rows = scale.reshape(-1)
+    return to_numpy(model.head.weight) * rows[:, None], to_numpy(model.head.bias) * rows
+
+
+def _squareplus(graph: GraphBuilder, x: str, scale: Array) -> str:
+    """(x + sqrt(x^2 + 4)) / 2 * scale."""
+    root = graph.add("Sqrt", graph.add("Add", graph.add("Mul", x, x), graph.constant(4.0)))
+    return graph.add("Mul", graph.add("Add", x, root), graph.constant(scale / 2))
 
 
 def _last(graph: GraphBuilder, x: str, lengths: str, features: int) -> str:
-    """Each row's last real step, [1, B, F]."""
+    """Each row's last real step of [T, B, F], as [1, B, F]."""
     index = graph.add("Sub", graph.add("Cast", lengths, to=INT64), graph.constant(1, "int64"))
-    index = graph.reshape(index, (-1, 1, 1))
+    index = graph.reshape(index, (1, -1, 1))
     index = graph.add("Expand", index, graph.constant([1, 1, features], "int64"))
-    return graph.transpose(graph.add("GatherElements", x, index, axis=1), _TIME_MAJOR)
+    return graph.add("GatherElements", x, index, axis=0)
 
 
-def _linear(graph: GraphBuilder, x: str, layer: nn.Linear) -> str:
-    product = graph.add("MatMul", x, graph.constant(to_numpy(layer.weight).T))
-    return graph.add("Add", product, graph.constant(to_numpy(layer.bias)))
+def _linear(graph: GraphBuilder, x: str, weight: Array, bias: Array) -> str:
+    product = graph.add("MatMul", x, graph.constant(weight.T, name="head_W"))
+    return graph.add("Add", product, graph.constant(bias, name="head_B"))

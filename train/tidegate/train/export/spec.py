@@ -1,7 +1,8 @@
 """Writes the ModelSpec: what a file says about itself."""
 
+import hashlib
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
@@ -15,7 +16,7 @@ from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import Contract, Regularizer
 from tidegate.v1 import model_spec_pb2 as pb
 
-# Raised when a reader of an older version would misread the file.
+# The oldest version whose readers read these files rightly; see model_spec.proto.
 SPEC_VERSION = 1
 METADATA_KEY = "tidegate.spec"
 
@@ -73,6 +74,7 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
         spec.labelling.label_names.extend(model.label_names)
         spec.labelling.words.extend(model.words)
         spec.labelling.lower_case = model.lower_case
+        spec.labelling.vocabulary_digest = vocabulary_digest(model.words)
     return spec
 
 
@@ -86,6 +88,11 @@ def recurrent_of(model: nn.Module) -> Recurrent:
     if not isinstance(recurrent, Recurrent):
         raise TypeError(f"model.recurrent is a {type(recurrent).__name__}; give a Recurrent")
     return recurrent
+
+
+def vocabulary_digest(words: Sequence[str]) -> str:
+    """SHA-256 of the words in order, each followed by a line feed."""
+    return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
 
 
 def to_json(spec: pb.ModelSpec) -> str:
@@ -159,6 +166,7 @@ def _forecast(model: Forecaster) -> pb.ForecastSpec:
             center=model.center.tolist(),
             scale=model.scale.tolist(),
             differenced=[bool(flag) for flag in model.differenced.tolist()],
+            level=model.level.tolist(),
         ),
     )
 
