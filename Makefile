@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: install demo test test-slow test-compose test-all bench-serve lint format protos protos-check models \
-	secrets up down clean
+	golden secrets up down clean
 
 install: $(VENV)/.installed
 
@@ -66,6 +66,10 @@ protos-check: $(PROTO_VENV)/.installed
 
 models: install
 	$(BIN)/python models/build.py
+
+# New files only: what is there was written once and must load for ever.
+golden: install
+	$(BIN)/python tests/golden/make.py
 
 # Random, and written only once.
 secrets:

@@ -176,14 +176,6 @@ def test_every_setting_is_an_option_with_its_help(capsys: pytest.CaptureFixture[
     assert "live series and their checkpoints: --" in shown
 
 
-def test_inspect_prints_what_a_file_says(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert serve_main(["inspect", str(models / "gru" / "1" / "model.onnx")]) == 0
-    shown = capsys.readouterr().out
-    assert "GRU" in shown
-    assert "h_next" in shown
-    assert '"direction": "DIRECTION_CAUSAL"' in shown
-
-
 def test_the_client_command_lists_forecasts_and_labels(
     target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,13 +4,17 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from tidegate.train.data.catalog import CATALOG, FOLDER_VARIABLE
 from tidegate.train.data.series import Part
-from tidegate.v1.model_spec_pb2 import ModelSpec, Parity
+from tidegate.v1.model_spec_pb2 import InferenceContract, ModelSpec, Parity
+
+if TYPE_CHECKING:
+    from tidegate.train.export import Provider
 
 # What shells report of a program that SIGINT ended.
 _STOPPED = 130
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "evaluate":
             _evaluate(options.checkpoint, options.part)
         elif options.command == "export":
-            _export(options.checkpoint, options.output)
+            _export_or_check(options)
         else:
             _list_data()
     except ValueError as error:
@@ -77,9 +81,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a trained model", allow_abbrev=False)
     evaluate.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
     evaluate.add_argument("--part", choices=("train", "validation", "test"), default="test")
-    export = commands.add_parser("export", help="write the ONNX file anew", allow_abbrev=False)
-    export.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
-    export.add_argument("--output", type=Path, required=True, help="the ONNX file to write")
+    export = commands.add_parser(
+        "export",
+        help="write the ONNX file anew, or check one",
+        usage="tidegate-train export CHECKPOINT --output FILE\n"
+        "       tidegate-train export --check FILE [--provider cuda] [CHECKPOINT]",
+        epilog="--check compares a file with the model rebuilt from the file's own weights and "
+        "spec, or with that of a checkpoint, as the export did.",
+        allow_abbrev=False,
+    )
+    export.add_argument("checkpoint", type=Path, nargs="?", help="model.pt, written by fit")
+    wanted = export.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--output", type=Path, help="the ONNX file to write")
+    wanted.add_argument("--check", type=Path, metavar="FILE", help="the ONNX file to check")
+    export.add_argument(
+        "--provider",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where --check runs the file (default: %(default)s)",
+    )
     data = commands.add_parser("data", help="the data sets by name", allow_abbrev=False)
     data.add_subparsers(dest="action", required=True).add_parser("list", help="print them")
     return parser
@@ -128,6 +148,15 @@ def _evaluate(path: Path, part: Part) -> None:
     _print_metrics(f"{loaded.config.name}: {part} part", evaluation.metrics)
 
 
+def _export_or_check(options: argparse.Namespace) -> None:
+    if options.check is not None:
+        _check(options.check, options.checkpoint, options.provider)
+    elif options.checkpoint is None:
+        raise ValueError("export --output takes a checkpoint: model.pt, written by fit")
+    else:
+        _export(options.checkpoint, options.output)
+
+
 def _export(path: Path, output: Path) -> None:
     from tidegate.train import checkpoint, job
 
@@ -135,6 +164,22 @@ def _export(path: Path, output: Path) -> None:
     evaluation = job.evaluate(loaded.config, loaded.model, loaded.data)
     spec = job.export(loaded.config, loaded.model, loaded.data, evaluation, output)
     _print_parity(output, spec)
+
+
+def _check(path: Path, checkpoint: Path | None, provider: "Provider") -> None:
+    from tidegate.train.export import check_file
+
+    model = None
+    if checkpoint is not None:
+        from tidegate.train.checkpoint import load
+
+        model = load(checkpoint).model
+    checked = check_file(path, model, provider)
+    contract = InferenceContract.Name(checked.spec.contract).rpartition("_")[2].lower()
+    source = "its own weights" if checkpoint is None else checkpoint
+    _print(f"{path}: spec, graph and the contract {contract!r} agree")
+    _print(f"largest difference from {source} in PyTorch: {_in_words(checked.parity)}")
+    _print(f"when it was exported: {_in_words(checked.spec.parity)}")
 
 
 def _list_data() -> None:

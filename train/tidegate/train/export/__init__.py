@@ -1,6 +1,8 @@
 """Export to ONNX: one file that runs anywhere, with no dropout left in it."""
 
+from tidegate.train.export.check import check_file
+from tidegate.train.export.contract import ContractError
 from tidegate.train.export.exporter import export_onnx
-from tidegate.train.export.parity import ParityError
+from tidegate.train.export.parity import ParityError, Provider
 
-__all__ = ["ParityError", "export_onnx"]
+__all__ = ["ContractError", "ParityError", "Provider", "check_file", "export_onnx"]

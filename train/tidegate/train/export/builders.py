@@ -8,7 +8,7 @@ import copy
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tidegate.train.export.graph import INT64, GraphBuilder
 from tidegate.train.export.joints import STATE_NAMES
@@ -19,6 +19,24 @@ from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
 
 _TIME_MAJOR = (1, 0, 2)
+
+
+def build_graph(model: nn.Module) -> GraphBuilder:
+    """The graph of any model.
+
+    Raises:
+        TypeError: the model is of another kind.
+    """
+    if isinstance(model, Forecaster):
+        return build_forecaster(model)
+    if isinstance(model, Labeller):
+        return build_labeller(model)
+    if isinstance(model, Recurrent):
+        return build_recurrent(model)
+    raise TypeError(
+        f"model is a {type(model).__name__}; export_onnx takes one of Recurrent, Forecaster, "
+        "Labeller"
+    )
 
 
 def build_recurrent(model: Recurrent) -> GraphBuilder:
@@ -119,7 +137,9 @@ def _reading(recurrent: Recurrent, scale: Tensor) -> Recurrent:
 def _quantiles(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> str:
     """The equations of Forecaster: [B, T, horizon, K, Q]."""
     targets, levels = len(model.format.targets), len(model.quantile_levels)
-    raw = _linear(graph, hidden, *scaled_head(model))
+    rows = head_scale(model)
+    weight, bias = to_numpy(model.head.weight), to_numpy(model.head.bias)
+    raw = _linear(graph, hidden, weight * rows[:, None], bias * rows)
     raw = graph.reshape(raw, (0, 0, model.horizon, targets, levels))
     change = raw
     if levels > 1:
@@ -133,13 +153,12 @@ def _quantiles(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> s
     return graph.add("Add", last_value, change)
 
 
-def scaled_head(model: Forecaster) -> tuple[Array, Array]:
-    """Weight and bias of the head, those of the middle quantile times the targets' scale."""
+def head_scale(model: Forecaster) -> Array:
+    """What the graph multiplies the head's rows by: the middle quantiles' target scale."""
     targets, levels = len(model.format.targets), len(model.quantile_levels)
     scale = np.ones((model.horizon, targets, levels), np.float32)
     scale[..., 0] = to_numpy(model.target_scale)
-    rows = scale.reshape(-1)
-    return to_numpy(model.head.weight) * rows[:, None], to_numpy(model.head.bias) * rows
+    return scale.reshape(-1)
 
 
 def _squareplus(graph: GraphBuilder, x: str, scale: Array) -> str:

@@ -3,27 +3,17 @@
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 from torch import nn
 
-from tidegate.train.export.builders import build_forecaster, build_labeller, build_recurrent
+from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import check_contract
-from tidegate.train.export.graph import GraphBuilder
 from tidegate.train.export.parity import measure_parity
 from tidegate.train.export.spec import METADATA_KEY, Origin, build_spec, recurrent_of, to_json
-from tidegate.train.forecaster import Forecaster
-from tidegate.train.labeller import Labeller
-from tidegate.train.recurrent import Recurrent
 from tidegate.v1.model_spec_pb2 import ModelSpec
-
-_BUILDERS: dict[type[nn.Module], Callable[..., GraphBuilder]] = {
-    Recurrent: build_recurrent,
-    Forecaster: build_forecaster,
-    Labeller: build_labeller,
-}
 
 
 def export_onnx(
@@ -60,12 +50,9 @@ def export_onnx(
         ParityError: ONNX Runtime and PyTorch disagree.
             After either nothing was written, and an older file is as it was.
     """
-    if type(model) not in _BUILDERS:
-        kinds = ", ".join(kind.__name__ for kind in _BUILDERS)
-        raise TypeError(f"model is a {type(model).__name__}; export_onnx takes one of {kinds}")
     path = Path(path)
     frozen = copy.deepcopy(model).eval().cpu().float()
-    graph = _BUILDERS[type(model)](frozen)
+    graph = build_graph(frozen)
     origin = Origin(metrics or {}, data_digest, git_commit, mlflow_run_id)
     spec = build_spec(frozen, graph, origin)
     onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})

@@ -1,0 +1,122 @@
+"""Writes golden files that are not there yet: tiny models with inputs and outputs.
+
+``make golden`` adds files for new kinds of models and never touches one that is
+there: a file written once must load for ever. ``SHA256SUMS`` pins them all.
+
+Each ``<name>.onnx`` has a ``<name>.npz`` beside it with two ragged rows:
+``in.<tensor>`` for every input and ``out.<tensor>`` for every output, as ONNX
+Runtime computed them when the file was written.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tidegate.train import Forecaster, Labeller, Recurrent, Variational, Zoneout, export_onnx
+from tidegate.train.recurrent import CellName
+from tidegate.train.scaler import StandardScaler
+
+FOLDER = Path(__file__).parent
+SUMS = "SHA256SUMS"
+WORDS = ("<pad>", "<unk>", "open", "close", "the", "gate")
+TIME = 6
+LENGTHS = np.array([TIME, 2], np.int32)
+
+
+def recurrent(cell: CellName, input_size: int = 3, layers: int = 2, **arguments: Any) -> Recurrent:
+    """A network of four units."""
+    return Recurrent(cell, input_size, 4, layers, **arguments)
+
+
+def forecaster(cell: CellName, differenced: tuple[bool, ...] = (), **arguments: Any) -> Forecaster:
+    """Two of three features, two steps ahead, three quantiles."""
+    walk = np.random.default_rng(1).normal(size=(50, 3)).cumsum(axis=0)
+    return Forecaster(
+        recurrent(cell, **arguments),
+        features=("level", "temperature", "load"),
+        targets=("level", "load"),
+        horizon=2,
+        quantile_levels=(0.1, 0.5, 0.9),
+        scaler=StandardScaler.fit(walk * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0], differenced),
+        frequency="h",
+        units=("ppm", "K", ""),
+    )
+
+
+def labeller(*, bidirectional: bool) -> Labeller:
+    """Three labels over six words."""
+    network = recurrent("lstm", bidirectional=bidirectional, regularizers=[Variational(0.2)])
+    labels = ("NOUN", "VERB", "DET")
+    return Labeller(network, words=WORDS, label_names=labels, embedding_size=3)
+
+
+_ZONED: dict[str, Any] = {"regularizers": [Zoneout(cell=0.3, hidden=0.2)]}
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "recurrent-lstm": lambda: recurrent("lstm"),
+    "recurrent-gru": lambda: recurrent("gru"),
+    "recurrent-gru-reset-before": lambda: recurrent("gru", reset_after=False),
+    "recurrent-rnn": lambda: recurrent("rnn"),
+    "recurrent-lstm-bidirectional": lambda: recurrent("lstm", bidirectional=True),
+    "recurrent-gru-bidirectional-sum": lambda: recurrent("gru", bidirectional=True, merge="sum"),
+    "zoneout-lstm": lambda: recurrent("lstm", **_ZONED),
+    "zoneout-gru": lambda: recurrent("gru", **_ZONED),
+    "zoneout-gru-reset-before": lambda: recurrent("gru", reset_after=False, **_ZONED),
+    "zoneout-rnn": lambda: recurrent("rnn", **_ZONED),
+    "zoneout-lstm-bidirectional": lambda: recurrent("lstm", layers=1, bidirectional=True, **_ZONED),
+    "forecaster-gru": lambda: forecaster("gru", (True, True, False)),
+    "forecaster-lstm-levels": lambda: forecaster("lstm"),
+    "forecaster-gru-zoneout": lambda: forecaster("gru", (True, True, True), **_ZONED),
+    "labeller-lstm": lambda: labeller(bidirectional=False),
+    "labeller-lstm-bidirectional": lambda: labeller(bidirectional=True),
+}
+
+
+def main(folder: Path = FOLDER) -> list[str]:
+    """Writes what is missing and returns the names of what was written."""
+    written = []
+    for name, build in MODELS.items():
+        if not (folder / f"{name}.onnx").exists():
+            _write(folder, name, build)
+            written.append(name)
+    return written
+
+
+def _write(folder: Path, name: str, build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(5)
+    export_onnx(build(), folder / f"{name}.onnx")
+    session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
+    inputs = {tensor.name: _input(tensor.name, tensor.shape) for tensor in session.get_inputs()}
+    names = [tensor.name for tensor in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    arrays = {f"in.{key}": value for key, value in inputs.items()}
+    arrays |= {f"out.{key}": value for key, value in outputs.items()}
+    np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **arrays)
+    with (folder / SUMS).open("a") as sums:
+        for path in (folder / f"{name}.onnx", folder / f"{name}.npz"):
+            sums.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
+
+
+def _input(name: str, shape: list[int | str]) -> NDArray[Any]:
+    free = {"batch": len(LENGTHS), "time": TIME}
+    sizes = [free[axis] if isinstance(axis, str) else axis for axis in shape]
+    rng = np.random.default_rng(len(name))
+    if name == "lengths":
+        return LENGTHS
+    if name == "tokens":
+        return rng.integers(0, len(WORDS), sizes)
+    values = rng.uniform(-1, 1, sizes)
+    if name in ("x", "x_previous"):
+        values = values * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0]
+    return values.astype(np.float32)
+
+
+if __name__ == "__main__":
+    print(*main(), sep="\n")

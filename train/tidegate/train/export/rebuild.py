@@ -1,0 +1,230 @@
+"""From an ONNX file back to the PyTorch model: the file's own weights and spec.
+
+The exporter names every weight in the graph; here they are put back. Biases
+that the step of an expectation holds as a sum come back as that sum.
+
+Dimensions: L layers, D directions, G gates, H hidden, I input size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf import json_format
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from tidegate.train.export.builders import head_scale
+from tidegate.train.export.contract import zones
+from tidegate.train.export.joints import SUFFIXES
+from tidegate.train.export.spec import METADATA_KEY, SPEC_VERSION
+from tidegate.train.export.weights import (
+    Array,
+    OperatorWeights,
+    StepWeights,
+    from_operator_weights,
+    from_step_weights,
+)
+from tidegate.train.forecaster import Forecaster
+from tidegate.train.labeller import Labeller
+from tidegate.train.recurrent import CellName, Recurrent
+from tidegate.train.regularizers import REGULARIZERS, Regularizer
+from tidegate.train.scaler import StandardScaler
+from tidegate.v1 import model_spec_pb2 as pb
+
+_CELLS: dict[int, CellName] = {pb.CELL_LSTM: "lstm", pb.CELL_GRU: "gru", pb.CELL_RNN: "rnn"}
+
+
+class Rebuilt(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        model: with the file's weights, in evaluation mode.
+        spec: of the file.
+    """
+
+    model: nn.Module
+    spec: pb.ModelSpec
+
+
+def read_spec(file: onnx.ModelProto) -> pb.ModelSpec:
+    """The spec inside a file.
+
+    Raises:
+        ValueError: there is none that this version reads.
+    """
+    texts = {one.key: one.value for one in file.metadata_props}
+    if METADATA_KEY not in texts:
+        raise ValueError(f"the file has no metadata {METADATA_KEY!r}; export_onnx writes it")
+    try:
+        spec = json_format.Parse(texts[METADATA_KEY], pb.ModelSpec(), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise ValueError(f"the metadata {METADATA_KEY!r} is no ModelSpec: {error}") from error
+    if not 1 <= spec.spec_version <= SPEC_VERSION:
+        raise ValueError(
+            f"spec_version={spec.spec_version}; this version of tidegate reads 1 to {SPEC_VERSION}"
+        )
+    return spec
+
+
+def rebuild(file: onnx.ModelProto) -> Rebuilt:
+    """Builds the model that a file was exported from.
+
+    Raises:
+        ValueError: the spec is of no known version, or the graph lacks a weight.
+    """
+    spec = read_spec(file)
+    tensors = {one.name: numpy_helper.to_array(one) for one in file.graph.initializer}
+    weights = _Weights(tensors)
+    if spec.task == pb.TASK_FORECASTING:
+        model: nn.Module = _forecaster(spec, weights)
+    elif spec.task == pb.TASK_LABELLING:
+        model = _labeller(spec, weights)
+    else:
+        model = _recurrent(spec, weights, input_size=spec.inputs[0].shape[2])
+    return Rebuilt(model.eval(), spec)
+
+
+class _Weights:
+    """The named weights of a graph."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._tensors:
+            raise ValueError(
+                f"the graph has no weight {name!r}; was it written by export_onnx of this version "
+                "or a newer one?"
+            )
+        tensor: Array = self._tensors[name]
+        return tensor
+
+
+def _recurrent(spec: pb.ModelSpec, weights: _Weights, *, input_size: int) -> Recurrent:
+    network = spec.network
+    if network.cell not in _CELLS:
+        raise ValueError(f"spec.network.cell={network.cell} is unknown; update tidegate")
+    recurrent = Recurrent(
+        _CELLS[network.cell],
+        input_size,
+        network.hidden_size,
+        network.num_layers,
+        bidirectional=spec.direction == pb.DIRECTION_BIDIRECTIONAL,
+        regularizers=[_regularizer(one) for one in spec.regularizers],
+        reset_after=network.reset_after or network.cell != pb.CELL_GRU,
+        merge="sum" if network.merge == "sum" else "concat",
+    )
+    for name, value in _state(recurrent, weights).items():
+        _fill(recurrent.get_parameter(name), value, name)
+    return recurrent
+
+
+@torch.no_grad()
+def _fill(parameter: Tensor, value: Array, name: str) -> None:
+    if parameter.shape != value.shape:
+        raise ValueError(
+            f"the graph's {name} has the shape {list(value.shape)}; the spec asks for "
+            f"{list(parameter.shape)}"
+        )
+    parameter.copy_(torch.from_numpy(value.copy()))
+
+
+def _state(recurrent: Recurrent, weights: _Weights) -> dict[str, Array]:
+    state: dict[str, Array] = {}
+    for layer in range(recurrent.num_layers):
+        for direction in range(recurrent.num_directions):
+            suffix = f"_l{layer}{SUFFIXES[direction]}"
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            if zones(recurrent) is None:
+                found = _operator(recurrent.cell, weights, layer, direction)
+            else:
+                found = _step(recurrent, weights, suffix)
+            state |= {name + suffix: value for name, value in zip(names, found, strict=True)}
+            if recurrent.bidirectional and recurrent.merge == "sum":
+                state[f"weight_merge{suffix}"] = weights[f"merge{suffix}"].T
+    return state
+
+
+def _operator(cell: str, weights: _Weights, layer: int, direction: int) -> tuple[Array, ...]:
+    W, R, B = (weights[f"{name}_l{layer}"][direction] for name in "WRB")
+    return from_operator_weights(cell, OperatorWeights(W, R, B))
+
+
+def _step(recurrent: Recurrent, weights: _Weights, suffix: str) -> tuple[Array, ...]:
+    W, B = weights[f"step_W{suffix}"], weights[f"step_B{suffix}"]
+    if recurrent.cell == "gru" and not recurrent.reset_after:
+        R, B_hn = np.concatenate([weights[f"step_R_{one}{suffix}"] for one in ("rz", "n")]), None
+    else:
+        R = weights[f"step_R{suffix}"]
+        B_hn = weights[f"step_B_hn{suffix}"] if recurrent.cell == "gru" else None
+    return from_step_weights(recurrent.cell, StepWeights(W, R, B, B_hn))
+
+
+def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
+    forecast, scaler = spec.forecast, spec.forecast.scaler
+    features = [feature.name for feature in forecast.features]
+    model = Forecaster(
+        _recurrent(spec, weights, input_size=len(features)),
+        features=features,
+        targets=forecast.targets,
+        horizon=forecast.horizon,
+        quantile_levels=forecast.quantile_levels,
+        scaler=StandardScaler(
+            np.array(scaler.center),
+            np.array(scaler.scale),
+            tuple(scaler.differenced),
+            np.array(scaler.level),
+        ),
+        frequency=forecast.frequency,
+        units=[feature.unit for feature in forecast.features],
+    )
+    # The graph holds 1 / scale in the first weights, and the targets' scale in the head.
+    with torch.no_grad():
+        model.recurrent.weights(0, 0).weight_ih.mul_(model.scale)
+        _fill_head(model.head, weights)
+        rows = torch.from_numpy(head_scale(model))
+        model.head.weight.div_(rows[:, None])
+        model.head.bias.div_(rows)
+    return model
+
+
+def _labeller(spec: pb.ModelSpec, weights: _Weights) -> Labeller:
+    labelling, embedding = spec.labelling, weights["embedding"]
+    model = Labeller(
+        _recurrent(spec, weights, input_size=embedding.shape[1]),
+        words=labelling.words,
+        label_names=labelling.label_names,
+        embedding_size=embedding.shape[1],
+        lower_case=labelling.lower_case,
+    )
+    _fill(model.embedding.weight, embedding, "embedding")
+    _fill_head(model.head, weights)
+    return model
+
+
+def _fill_head(head: nn.Linear, weights: _Weights) -> None:
+    _fill(head.weight, weights["head_W"].T, "head_W")
+    _fill(head.bias, weights["head_B"], "head_B")
+
+
+def _regularizer(spec: pb.RegularizerSpec) -> Regularizer:
+    if spec.name not in REGULARIZERS:
+        raise ValueError(
+            f"spec.regularizers names {spec.name!r}, which is unknown; update tidegate"
+        )
+    method = REGULARIZERS[spec.name]
+    known = {field.name for field in fields(method)}
+    # A rate may be derived, and no argument of its own.
+    rates = {name: rate for name, rate in spec.rates.items() if name in known}
+    options = {name: _option(text) for name, text in spec.options.items() if name in known}
+    return method(**rates, **options)
+
+
+def _option(text: str) -> str | bool:
+    """Options stand in the spec as texts."""
+    return {"true": True, "false": False}.get(text, text)
