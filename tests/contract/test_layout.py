@@ -56,4 +56,6 @@ def test_the_public_names_of_training_are_pinned() -> None:
         "Zaremba",
         "Zoneout",
         "export_onnx",
+        "from_keras",
+        "from_torch",
     ]

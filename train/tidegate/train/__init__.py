@@ -2,6 +2,7 @@
 
 from tidegate.train.export import ParityError, export_onnx
 from tidegate.train.forecaster import Forecaster
+from tidegate.train.importing import from_keras, from_torch
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import (
@@ -25,4 +26,6 @@ __all__ = [
     "Zaremba",
     "Zoneout",
     "export_onnx",
+    "from_keras",
+    "from_torch",
 ]
