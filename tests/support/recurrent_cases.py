@@ -81,7 +81,7 @@ FLAVOURS = (Case("lstm"), Case("gru"), Case("gru", reset_after=False), Case("rnn
 CASES = tuple(
     one._replace(layers=layers, directions=directions)
     for one in FLAVOURS
-    for layers in (1, 2)
+    for layers in (1, 2, 3)
     for directions in (1, 2)
 )
 CAUSAL = tuple(case for case in CASES if case.directions == 1)
@@ -112,7 +112,11 @@ COMBINATIONS: dict[str, tuple[Regularizer, ...]] = {
 
 def fits(case: Case, regularizers: Sequence[Regularizer]) -> bool:
     """Whether the cell has the sites that the methods mask."""
-    return case.cell != "rnn" or not any(isinstance(one, Semeniuta) for one in regularizers)
+    if case.cell == "rnn" and any(isinstance(one, Semeniuta) for one in regularizers):
+        return False
+    return case.cell == "lstm" or not any(
+        isinstance(one, Zoneout) and one.hidden == 0 for one in regularizers
+    )
 
 
 def methods_for(cases: Sequence[Case], names: Iterable[str]) -> list[tuple[Case, str]]:

@@ -10,7 +10,6 @@ from support.recurrent_cases import (
     CASES,
     COMBINATIONS,
     FLAVOURS,
-    IN_TORCH,
     METHODS,
     Case,
     initial_state,
@@ -20,9 +19,8 @@ from support.recurrent_cases import (
     regularizers,
     unpacked,
 )
-from tidegate.train import RNNDrop, Semeniuta, Variational, WeightDrop, Zaremba, Zoneout
+from tidegate.train import RNNDrop, WeightDrop, Zoneout
 from tidegate.train.masks import LayerMasks, Masks
-from tidegate.train.regularizers import Regularizer
 
 RAGGED = (5, 1, 3)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -88,51 +86,6 @@ def test_zoneout_on_a_gru_is_a_gru_with_a_slower_update_gate(reset_after: bool) 
     _, z, n = (weights.weight_ih @ x[0, 0] + weights.bias_ih).tolist()
     gate = p + (1 - p) / (1 + np.exp(-z))
     assert output.item() == pytest.approx((1 - gate) * np.tanh(n) + gate * 0.7, abs=1e-14)
-
-
-@pytest.mark.parametrize(("case", "method"), methods_for(IN_TORCH, METHODS), ids=str)
-def test_evaluation_of_every_other_method_is_the_plain_network(case: Case, method: str) -> None:
-    if method.startswith("zoneout"):
-        return
-    model, plain = case.build(*regularizers(method)).eval(), case.build_torch()
-    plain.load_state_dict(model.state_dict())
-    x, state = inputs(), initial_state(model)
-
-    output, final = model(x, None, packed(state))
-
-    expected, expected_final = plain(x, packed(state))
-    torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(final, expected_final, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize(
-    "certain",
-    [
-        (Zaremba(1.0),),
-        (RNNDrop(1.0),),
-        (Variational(1.0),),
-        (Variational(1.0, tied=False),),
-        (WeightDrop(1.0),),
-        (Semeniuta(1.0),),
-        (Zoneout(cell=1.0, hidden=1.0),),
-    ],
-    ids=lambda methods: methods[0].name,
-)
-@pytest.mark.parametrize("flavour", FLAVOURS, ids=lambda case: case.flavour)
-def test_dropping_everything_gives_finite_numbers(
-    flavour: Case, certain: tuple[Regularizer, ...]
-) -> None:
-    if flavour.cell == "rnn" and isinstance(certain[0], Semeniuta):
-        return
-    model = flavour._replace(layers=2, directions=2).build(*certain)
-
-    output, state = model(inputs())
-    (output.sum() + sum(part.sum() for part in unpacked(state))).backward()
-
-    assert output.isfinite().all()
-    assert all(part.isfinite().all() for part in unpacked(state))
-    for parameter in model.parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
 def test_a_tied_mask_on_h_is_the_same_as_rnndrop_on_the_cell() -> None:

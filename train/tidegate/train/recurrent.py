@@ -191,6 +191,7 @@ class Recurrent(nn.Module):
         state: TorchState | None = None,
         *,
         masks: Masks | None = None,
+        sample_offset: int = 0,
     ) -> tuple[Tensor, TorchState]:
         """Runs the stack over a batch of sequences.
 
@@ -200,6 +201,8 @@ class Recurrent(nn.Module):
             state: h [L*D, B, H], or (h, c) for the LSTM; None: zeros.
             masks: used as they are, in training and evaluation. None: drawn
                 anew in training, absent in evaluation.
+            sample_offset: index of x's first row in the whole batch, where a
+                batch is split over processes: each then draws its own rows' masks.
 
         Returns:
             The top layer's output, [B, T, output_size] (or time first), zero in
@@ -217,7 +220,9 @@ class Recurrent(nn.Module):
             # Not a product: 0 * NaN is NaN, in the backward pass too.
             x = x.masked_fill(padding[:, :, None], 0.0)
         states = self._split_state(state, x)
-        output, new = self._run(x, lengths, states, masks or self._masks(batch, time))
+        if masks is None:
+            masks = self._next_masks(batch, time, sample_offset)
+        output, new = self._run(x, lengths, states, masks)
         return (output.transpose(0, 1) if self.batch_first else output), self._join_state(new)
 
     def extra_repr(self) -> str:
@@ -248,7 +253,9 @@ class Recurrent(nn.Module):
                     self.register_parameter(name + suffix, nn.Parameter(empty))
 
     def _parameter(self, name: str, layer: int, direction: int) -> Tensor:
-        return self.get_parameter(name + _suffixes(layer, 2)[direction])
+        # Not get_parameter: under torch.func.functional_call a weight is a plain tensor.
+        weight: Tensor = getattr(self, name + _suffixes(layer, 2)[direction])
+        return weight
 
     def _cell(self) -> Cell:
         return find_cell(self.cell, reset_after=self.reset_after)
@@ -264,14 +271,20 @@ class Recurrent(nn.Module):
             hidden_size=self.hidden_size,
         )
 
-    def _masks(self, batch: int, time: int) -> Masks:
+    def _next_masks(self, batch: int, time: int, sample_offset: int) -> Masks:
         if self.training and self.regularizers:
-            masks = self.sample_masks(batch, time)
-            self.step += 1
-            return masks
+            drawn: Masks = self._draw_masks(batch, time, sample_offset)
+            return drawn
         zoneout = None if self.training else find(self.regularizers, Zoneout)
         layer = LayerMasks() if zoneout is None else expectation(zoneout, self.cell)
         return Masks(((layer,) * self.num_directions,) * self.num_layers)
+
+    # Compiled, the counter would be a constant that each pass compiles anew.
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # torch leaves it without types
+    def _draw_masks(self, batch: int, time: int, sample_offset: int) -> Masks:
+        masks = self.sample_masks(batch, time, sample_offset=sample_offset)
+        self.step += 1
+        return masks
 
     def _run(
         self, x: Tensor, lengths: Tensor | None, states: list[State], masks: Masks
