@@ -118,8 +118,9 @@ def test_an_expectation_is_a_scan_for_each_layer_and_direction_and_never_an_oper
         assert_nothing_random(operators)
 
 
-def test_zoneout_of_the_cell_asks_nothing_of_a_network_without_one() -> None:
-    model = small_recurrent("gru", regularizers=[Zoneout(cell=0.5, hidden=0.0)])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_zoneout_at_rates_of_zero_asks_nothing(cell: str) -> None:
+    model = small_recurrent(cell, regularizers=[Zoneout(cell=0.0, hidden=0.0)])
 
     assert contract.network_contract(model) is Contract.IDENTITY
 

@@ -200,7 +200,7 @@ def test_the_server_inspects_a_file_without_the_training_half(name: str, tmp_pat
         assert "LSTM 2" in rows["operators"]
     else:
         assert rows["network"] == "2 layers of LSTM, 8 units"
-        assert rows["regularizer"] == "zoneout(cell=0.3, hidden=0.2): expectation"
+        assert rows["regularizer"] == "zoneout(cell=0.3, hidden=0.2, shared=false): expectation"
         assert rows["input"].endswith(
             "x_previous float32 [one=1, batch, features=3], then x_previous_next; first nan"
         )

@@ -23,7 +23,9 @@ from support.models import (
     small_recurrent,
     zoned_forecaster,
 )
-from tidegate.train import export_onnx
+from tidegate.train import WeightDrop, Zoneout, export_onnx
+from tidegate.train.export import check_file
+from tidegate.train.export.contract import census
 from tidegate.v1 import model_spec_pb2 as pb
 
 SHAPES = (
@@ -44,6 +46,37 @@ def test_every_cell_and_shape_passes_the_gate(
 
     assert spec.parity.cases == 24
     assert spec.parity.max_absolute_error < 1e-5
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_rates_per_layer_and_direction_reach_the_file_and_its_spec(
+    cell: str, tmp_path: Path
+) -> None:
+    zoneout = Zoneout(cell=0.0, hidden=((0.1, 0.4), 0.0))
+    drop = WeightDrop((0.1, (0.2, 0.3)), per_example=True)
+    model = small_recurrent(cell, num_layers=2, bidirectional=True, regularizers=[zoneout, drop])
+
+    spec = export_onnx(model, tmp_path / "model.onnx")
+
+    # The rates of one layer make an expectation of the whole stack.
+    operators = census(onnx.load(tmp_path / "model.onnx"))
+    assert (operators["Scan"], operators[cell.upper()]) == (4, 0)
+    assert spec.contract == pb.INFERENCE_CONTRACT_EXPECTATION
+    assert spec.parity.max_absolute_error < 1e-5
+    assert check_file(tmp_path / "model.onnx").spec == spec
+    recorded = {one.name: one for one in spec.regularizers}
+    assert dict(recorded["zoneout"].rates) == {
+        "cell": 0.0,
+        "hidden_l0": 0.1,
+        "hidden_l0_reverse": 0.4,
+        "hidden_l1": 0.0,
+    }
+    assert dict(recorded["weight_drop"].rates) == {
+        "p_l0": 0.1,
+        "p_l1": 0.2,
+        "p_l1_reverse": 0.3,
+    }
+    assert recorded["weight_drop"].options["per_example"] == "true"
 
 
 def test_a_file_has_the_opset_that_onnx_runtime_takes(tmp_path: Path) -> None:

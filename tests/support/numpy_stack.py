@@ -62,6 +62,10 @@ def row_masks(masks: LayerMasks, row: int, steps: int, *, lstm: bool) -> RowMask
             taken[name] = _array(zone[:, row])[:steps]
     if masks.weight is not None:
         taken["weight"] = _array(masks.weight)
+    if masks.flip is not None:
+        # The row's whole mask, where the trained code multiplies twice.
+        signs = np.outer(_array(masks.flip.rows[row]), _array(masks.flip.columns[row]))
+        taken["weight"] = taken["weight"] + _array(masks.flip.weight) * signs
     if masks.memory is not None:
         taken["memory"] = _array(masks.memory[row])
     if masks.hidden is not None:

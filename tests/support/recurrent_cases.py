@@ -95,11 +95,13 @@ METHODS: dict[str, tuple[Regularizer, ...]] = {
     "variational": (Variational(0.4, hidden_p=0.3),),
     "variational-untied": (Variational(0.4, hidden_p=0.3, tied=False),),
     "weight_drop": (WeightDrop(0.4),),
+    "weight_drop-per-example": (WeightDrop(0.3, per_example=True),),
     "semeniuta": (Semeniuta(0.4),),
     "semeniuta-sequence": (Semeniuta(0.4, granularity="sequence"),),
     "zoneout": (Zoneout(cell=0.5, hidden=0.3),),
     "zoneout-cell": (Zoneout(cell=0.5, hidden=0.0),),
     "zoneout-hidden": (Zoneout(cell=0.0, hidden=0.5),),
+    "zoneout-shared": (Zoneout(cell=0.4, hidden=0.4, shared=True),),
 }
 COMBINATIONS: dict[str, tuple[Regularizer, ...]] = {
     "zaremba+weight_drop": (Zaremba(0.3, granularity="sequence"), WeightDrop(0.5)),
@@ -107,6 +109,11 @@ COMBINATIONS: dict[str, tuple[Regularizer, ...]] = {
     "variational+rnndrop": (Variational(0.3, tied=False), RNNDrop(0.4)),
     "variational+zoneout+weight_drop": (Variational(0.3), Zoneout(), WeightDrop(0.3)),
     "zaremba+semeniuta+rnndrop": (Zaremba(0.3), Semeniuta(0.3), RNNDrop(0.3)),
+    "variational+weight_drop-per-example": (
+        Variational(0.3, tied=False, output_p=0.2),
+        WeightDrop(0.7, per_example=True),
+    ),
+    "rnndrop+weight_drop-per-example": (RNNDrop(0.3), WeightDrop(0.5, per_example=True)),
 }
 
 
@@ -115,7 +122,7 @@ def fits(case: Case, regularizers: Sequence[Regularizer]) -> bool:
     if case.cell == "rnn" and any(isinstance(one, Semeniuta) for one in regularizers):
         return False
     return case.cell == "lstm" or not any(
-        isinstance(one, Zoneout) and one.hidden == 0 for one in regularizers
+        isinstance(one, Zoneout) and (one.hidden == 0 or one.shared) for one in regularizers
     )
 
 
@@ -173,6 +180,8 @@ def layer_slice(masks: LayerMasks, rows: slice, times: slice) -> LayerMasks:
         memory=cut(masks.memory, 0, timed=False),
         zone_cell=cut(masks.zone_cell, 1, timed=True),
         zone_hidden=cut(masks.zone_hidden, 1, timed=True),
+        flip=masks.flip
+        and masks.flip._replace(rows=masks.flip.rows[rows], columns=masks.flip.columns[rows]),
     )
 
 

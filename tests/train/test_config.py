@@ -1,5 +1,6 @@
 """One TOML file, the environment over it, the command line over both."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from tidegate.train.config import load, nested
 from tidegate.train.config_errors import ConfigError
-from tidegate.train.regularizers import Variational, Zoneout
+from tidegate.train.regularizers import Variational, Zaremba, Zoneout
 
 FORECAST = """
 name = "tides"
@@ -136,6 +137,32 @@ def test_a_bidirectional_labeller_is_fine(file: Path) -> None:
 )
 def test_a_value_that_does_not_fit_is_named(file: Path, key: str, value: object, text: str) -> None:
     assert text in refusal(file, **{key: value})
+
+
+def test_rates_per_layer_and_direction_are_lists(file: Path) -> None:
+    method = {"name": "zaremba", "p": [0.1, 0.2], "output_p": 0.4}
+    layered = load(file, {"model.regularizers": json.dumps([method])})
+    assert [one.build() for one in layered.model.regularizers] == [
+        Zaremba((0.1, 0.2), output_p=0.4)
+    ]
+    assert layered.flat()["model.regularizers"] == "zaremba(p=[0.1, 0.2], output_p=0.4)"
+    assert "has 2 entries and num_layers=3" in refusal(
+        file, model__num_layers=3, model__regularizers=[method]
+    )
+    method["p"] = [0.1, [0.2, 0.2]]
+    assert "set bidirectional=True" in refusal(file, model__regularizers=[method])
+
+
+def test_masks_persist_only_where_there_are_masks_of_a_sequence(file: Path) -> None:
+    persistent = {"training.persistent_masks": "true"}
+    kept = load(file, persistent | {"model.regularizers": '[{"name": "rnndrop", "p": 0.2}]'})
+    assert kept.training.persistent_masks
+    assert "none of them has one mask for a sequence" in refusal(
+        file, training__persistent_masks=True
+    )
+    assert "a sentence is never cut into segments" in refusal(
+        file, training__persistent_masks=True, task="labelling", dataset__name="homographs"
+    )
 
 
 def test_parts_that_do_not_follow_each_other_are_refused(file: Path) -> None:

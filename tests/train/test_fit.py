@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tidegate.train import Recurrent, Variational, Zoneout
 from tidegate.train.data.buckets import IGNORED
 from tidegate.train.data.homographs import generate_homographs
-from tidegate.train.data.lanes import Lanes
+from tidegate.train.data.lanes import Lanes, assign
 from tidegate.train.data.sentences import ambiguous_words, label_names, vocabulary
 from tidegate.train.data.series import Series, SeriesSplit, split_by_time
 from tidegate.train.evaluate.labelling import predict
@@ -33,6 +33,7 @@ from tidegate.train.fit.progress import Progress
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.losses import label_loss, pinball_loss
+from tidegate.train.masks import Masks
 from tidegate.train.scaler import StandardScaler
 
 
@@ -247,3 +248,44 @@ def test_only_a_second_direction_tells_homographs_apart(
     assert low <= answers.accuracy_on(ambiguous_words(sentences.train)) <= high
     # All other words are plain.
     assert answers.accuracy > 0.9
+
+
+def test_persistent_masks_last_as_long_as_a_lanes_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = waves()
+    model = forecaster(split, Variational(0.5))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    draw = Recurrent.sample_masks
+
+    def remember(self: Recurrent, batch: int, time: int, **options: Any) -> Masks:
+        masks = draw(self, batch, time, **options)
+        assert masks.layers[0][0].hidden is not None
+        seen.append((options["sequences"], masks.layers[0][0].hidden))
+        return masks
+
+    monkeypatch.setattr(Recurrent, "sample_masks", remember)
+    # Three stretches on two lanes: one lane begins a second stretch.
+    task = ForecastingTask(model, [split, split, split], 2, 10, persistent_masks=True)
+    for epoch in (1, 2):
+        assert len(list(task.losses(epoch))) > 3
+
+    first: dict[int, torch.Tensor] = {}
+    for numbers, masks in seen:
+        for row, number in enumerate(numbers.tolist()):
+            assert masks[:, row].equal(first.setdefault(number, masks[:, row]))
+    assert len(first) >= 6
+    assert len({tuple(mask.flatten().tolist()) for mask in first.values()}) == len(first)
+
+
+def test_a_stretch_has_one_number_over_all_its_segments() -> None:
+    split = waves()
+    lanes = Lanes([split.train] * 3, 2, 10, 3, [0])
+
+    numbers: dict[int, list[bool]] = {}
+    for segment in lanes.segments():
+        for row, known in enumerate(~segment.y.isnan().flatten(1).all(dim=1)):
+            if known:
+                number = int(segment.stretch[row])
+                numbers.setdefault(number, []).append(bool(segment.reset[row]))
+
+    assert all(begins[0] and not any(begins[1:]) for begins in numbers.values())
+    assert len(numbers) == sum(len(stretches) for stretches in assign([len(split.train)] * 3, 2))

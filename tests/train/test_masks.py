@@ -45,10 +45,20 @@ def named(masks: Masks) -> Iterator[tuple[str, int, int, Tensor]]:
         for direction, one in enumerate(directions):
             for site in LayerMasks._fields:
                 mask = getattr(one, site)
+                if site == "weight" and one.flip is not None:
+                    mask = whole_weight_masks(one)
                 if isinstance(mask, Tensor):
                     yield site, layer, direction, mask
     if masks.output is not None:
         yield "output", len(masks.layers), 0, masks.output
+
+
+def whole_weight_masks(masks: LayerMasks) -> Tensor:
+    """The mask on W_hh of each row, [B, G*H, H]."""
+    assert masks.weight is not None
+    assert masks.flip is not None
+    signs = masks.flip.rows[:, :, None] * masks.flip.columns[:, None]
+    return masks.weight + masks.flip.weight * signs
 
 
 def everything(hidden_size: int = 32, layers: int = 2, directions: int = 2) -> list[Recurrent]:

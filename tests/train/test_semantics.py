@@ -140,9 +140,11 @@ def test_nothing_explodes_over_a_thousand_steps(case: Case, method: str, scale: 
         "variational": Variational(P),
         "variational-untied": Variational(P, tied=False),
         "weight_drop": WeightDrop(P),
+        "weight_drop-per-example": WeightDrop(P, per_example=True),
         "semeniuta": Semeniuta(P),
         "semeniuta-sequence": Semeniuta(P, granularity="sequence"),
         "zoneout": Zoneout(P, P),
+        "zoneout-shared": Zoneout(P, P, shared=True),
         "zoneout-cell": Zoneout(P, 0.0),
         "zoneout-hidden": Zoneout(0.0, P),
     }

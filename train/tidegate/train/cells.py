@@ -22,6 +22,22 @@ class State(NamedTuple):
     c: Tensor | None = None
 
 
+class Flip(NamedTuple):
+    """Each row's own part of a mask on W_hh: that of row b is weight * rows_b columns_b^T.
+
+    Source: Wen et al. 2018, arXiv 1803.04386.
+
+    Attributes:
+        weight: [G*H, H], a factor of W_hh; in a step, already times W_hh.
+        rows: [B, G*H] of 1 and -1.
+        columns: [B, H] of 1 and -1.
+    """
+
+    weight: Tensor
+    rows: Tensor
+    columns: Tensor
+
+
 class StepMasks(NamedTuple):
     """The factors of one step; see :class:`tidegate.train.masks.LayerMasks`."""
 
@@ -31,6 +47,7 @@ class StepMasks(NamedTuple):
     memory_scale: float = 1.0
     zone_cell: Tensor | float | None = None
     zone_hidden: Tensor | float | None = None
+    flip: Flip | None = None
 
 
 class Weights(NamedTuple):
@@ -69,7 +86,7 @@ def lstm_step(gates: Tensor, state: State, weights: Weights, masks: StepMasks) -
     h, c = state
     if c is None:
         raise ValueError("state.c is None; an LSTM carries both h and c")
-    i, f, g, o = (gates + _recurrent(h, weights, masks.hidden)).chunk(4, dim=-1)
+    i, f, g, o = (gates + _recurrent(h, weights, masks.hidden, masks.flip)).chunk(4, dim=-1)
     candidate = _times(torch.tanh(g), masks.candidate)
     c_new = torch.sigmoid(f) * c + torch.sigmoid(i) * candidate
     c_new = _times(c_new, masks.memory)
@@ -91,7 +108,7 @@ def gru_step(gates: Tensor, state: State, weights: Weights, masks: StepMasks) ->
         masks: of the step.
     """
     x_r, x_z, x_n = gates.chunk(3, dim=-1)
-    h_r, h_z, h_n = _recurrent(state.h, weights, masks.hidden).chunk(3, dim=-1)
+    h_r, h_z, h_n = _recurrent(state.h, weights, masks.hidden, masks.flip).chunk(3, dim=-1)
     r = torch.sigmoid(x_r + h_r)
     n = torch.tanh(x_n + r * h_n)
     return _gru_output(torch.sigmoid(x_z + h_z), n, state.h, masks)
@@ -112,9 +129,12 @@ def gru_reset_before_step(gates: Tensor, state: State, weights: Weights, masks: 
     size = state.h.shape[-1]
     x_r, x_z, x_n = gates.chunk(3, dim=-1)
     hidden_rz, hidden_n = _split_gates(masks.hidden, 2)
-    h_r, h_z = _recurrent(state.h, _rows(weights, 0, 2 * size), hidden_rz).chunk(2, dim=-1)
+    rz, last = slice(0, 2 * size), slice(2 * size, 3 * size)
+    from_h = _recurrent(state.h, _rows(weights, rz), hidden_rz, _flip_rows(masks.flip, rz))
+    h_r, h_z = from_h.chunk(2, dim=-1)
     reset = torch.sigmoid(x_r + h_r) * state.h
-    n = torch.tanh(x_n + _recurrent(reset, _rows(weights, 2 * size, 3 * size), hidden_n))
+    from_reset = _recurrent(reset, _rows(weights, last), hidden_n, _flip_rows(masks.flip, last))
+    n = torch.tanh(x_n + from_reset)
     return _gru_output(torch.sigmoid(x_z + h_z), n, state.h, masks)
 
 
@@ -127,7 +147,7 @@ def rnn_step(gates: Tensor, state: State, weights: Weights, masks: StepMasks) ->
         weights: of the layer.
         masks: of the step.
     """
-    h_new = torch.tanh(gates + _recurrent(state.h, weights, masks.hidden))
+    h_new = torch.tanh(gates + _recurrent(state.h, weights, masks.hidden, masks.flip))
     return _expose(_keep_old(h_new, state.h, masks.zone_hidden), masks)
 
 
@@ -144,14 +164,21 @@ def _expose(h: Tensor, masks: StepMasks) -> Step:
     return Step(h * masks.memory * masks.memory_scale, State(h))
 
 
-def _recurrent(h: Tensor, weights: Weights, mask: Tensor | None) -> Tensor:
+def _recurrent(
+    h: Tensor, weights: Weights, mask: Tensor | None, flip: Flip | None = None
+) -> Tensor:
     """W_hh (h * mask) + b_hh; mask [1, B, H], or [G, B, H] for one mask a gate."""
+    product = _product(h, weights.weight_hh, mask) + weights.bias_hh
+    if flip is None:
+        return product
+    return product + flip.rows * _product(h * flip.columns, flip.weight, mask)
+
+
+def _product(h: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None or mask.shape[0] == 1:
-        masked = h if mask is None else h * mask[0]
-        return F.linear(masked, weights.weight_hh, weights.bias_hh)
-    per_gate = weights.weight_hh.view(mask.shape[0], -1, h.shape[-1])
-    products = torch.einsum("gbh,gkh->bgk", h * mask, per_gate)
-    return products.flatten(1) + weights.bias_hh
+        return F.linear(h if mask is None else h * mask[0], weight)
+    per_gate = weight.view(mask.shape[0], -1, h.shape[-1])
+    return torch.einsum("gbh,gkh->bgk", h * mask, per_gate).flatten(1)
 
 
 def _split_gates(mask: Tensor | None, first: int) -> tuple[Tensor | None, Tensor | None]:
@@ -160,8 +187,12 @@ def _split_gates(mask: Tensor | None, first: int) -> tuple[Tensor | None, Tensor
     return mask[:first], mask[first:]
 
 
-def _rows(weights: Weights, start: int, stop: int) -> Weights:
-    return Weights(*(tensor[start:stop] for tensor in weights))
+def _rows(weights: Weights, rows: slice) -> Weights:
+    return Weights(*(tensor[rows] for tensor in weights))
+
+
+def _flip_rows(flip: Flip | None, rows: slice) -> Flip | None:
+    return flip and Flip(flip.weight[rows], flip.rows[:, rows], flip.columns)
 
 
 def _times(value: Tensor, mask: Tensor | None) -> Tensor:

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from tidegate.train.arguments import did_you_mean
 from tidegate.train.config_errors import ConfigError, readable_errors
-from tidegate.train.regularizers import REGULARIZERS, Regularizer, check_combination
+from tidegate.train.regularizers import REGULARIZERS, Regularizer, Site, check_combination
 
 Task = Literal["forecasting", "labelling"]
 
@@ -141,7 +141,12 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _regularizers_go_together(self) -> Self:
-        check_combination([one.build() for one in self.regularizers], self.cell)
+        check_combination(
+            [one.build() for one in self.regularizers],
+            self.cell,
+            num_layers=self.num_layers,
+            bidirectional=self.bidirectional,
+        )
         return self
 
 
@@ -171,6 +176,11 @@ class TrainingConfig(_Section):
     patience: int = Field(default=8, ge=1, description="Epochs without a better validation score.")
     lanes: int = Field(default=8, ge=1, description="Forecasting: rows of a batch.")
     bptt: int = Field(default=52, ge=1, description="Forecasting: steps that a gradient goes back.")
+    persistent_masks: bool = Field(
+        default=False,
+        description="Forecasting: a lane keeps its masks per sequence from segment to segment "
+        "until its state is reset; false: new masks in each segment.",
+    )
     tokens: int = Field(default=2048, ge=1, description="Labelling: most tokens of a batch.")
 
 
@@ -225,6 +235,24 @@ class Config(BaseSettings):
     def _the_future_is_not_known(self) -> Self:
         if self.task == "forecasting" and self.model.bidirectional:
             raise ValueError(BIDIRECTIONAL_FORECAST)
+        return self
+
+    @model_validator(mode="after")
+    def _there_are_masks_to_keep(self) -> Self:
+        if not self.training.persistent_masks:
+            return self
+        if self.task != "forecasting":
+            raise ValueError(
+                "training.persistent_masks = true is for task = 'forecasting': a sentence is "
+                "never cut into segments, so its masks last as long as it does. Leave it out"
+            )
+        methods = [one.build() for one in self.model.regularizers]
+        if not any(one.per_sequence and Site.WEIGHT not in one.sites for one in methods):
+            raise ValueError(
+                f"training.persistent_masks = true with model.regularizers = "
+                f"{[one.name for one in methods]}: none of them has one mask for a sequence. Use "
+                "variational, rnndrop, or granularity = 'sequence', or leave it out"
+            )
         return self
 
     @property

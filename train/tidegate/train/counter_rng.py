@@ -33,7 +33,7 @@ def drop(
     p: float,
     *,
     times: int,
-    samples: int,
+    samples: int | Tensor,
     units: int,
     sample_offset: int = 0,
     device: torch.device | None = None,
@@ -44,16 +44,19 @@ def drop(
         key: from :func:`derive_key`.
         p: probability of True, in [0, 1].
         times: T.
-        samples: B.
+        samples: B, or the number of each sample, int64 [B].
         units: U.
-        sample_offset: index of the first sample in the whole batch, so that a
-            batch's parts draw what the whole would.
+        sample_offset: index of the first of B samples in the whole batch, so that
+            a batch's parts draw what the whole would.
         device: where the result lives.
 
     Returns:
         bool [T, B, U].
     """
-    samples_at = torch.arange(sample_offset, sample_offset + samples, device=device)
+    if isinstance(samples, int):
+        samples_at = torch.arange(sample_offset, sample_offset + samples, device=device)
+    else:
+        samples_at = samples.to(device=device, dtype=torch.int64)
     times_at = torch.arange(times, device=device)
     units_at = torch.arange(units, device=device)
     bits = _mix(samples_at * _signed(_GOLDEN_GAMMA) + _signed(key))

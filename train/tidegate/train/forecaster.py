@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
+from tidegate.train.masks import Masks
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.scaler import StandardScaler
 
@@ -126,6 +127,9 @@ class Forecaster(nn.Module):
         x: Tensor,
         lengths: Tensor | None = None,
         state: tuple[Tensor, ...] | None = None,
+        *,
+        sequences: Tensor | None = None,
+        masks: Masks | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Forecasts at every step.
 
@@ -133,6 +137,8 @@ class Forecaster(nn.Module):
             x: raw observations [B, T, F]; padding may hold anything.
             lengths: integers [B], each from 1 to T; None: every row is full.
             state: from :meth:`initial_state` or an earlier call; None: initial.
+            sequences: as for :meth:`Recurrent.forward`.
+            masks: likewise.
 
         Returns:
             Raw quantiles [B, T, horizon, K, Q], without meaning in padding, and
@@ -148,6 +154,8 @@ class Forecaster(nn.Module):
             self._standardized(x, x_previous),
             lengths,
             states[0] if len(states) == 1 else (states[0], states[1]),
+            sequences=sequences,
+            masks=masks,
         )
         new_states = (new,) if isinstance(new, Tensor) else new
         if x_previous is not None:

@@ -192,8 +192,15 @@ def build_task(config: Config, model: Model, data: Data) -> Task:
     """
     section = config.training
     if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
-        warmup = config.forecast.warmup
-        return ForecastingTask(model, [data], section.lanes, section.bptt, config.seed, warmup)
+        return ForecastingTask(
+            model,
+            [data],
+            section.lanes,
+            section.bptt,
+            config.seed,
+            config.forecast.warmup,
+            section.persistent_masks,
+        )
     if isinstance(model, Labeller) and isinstance(data, SentenceSplit):
         return LabellingTask(model, data, section.tokens, config.seed)
     raise TypeError(f"a {type(model).__name__} does not learn from a {type(data).__name__}")

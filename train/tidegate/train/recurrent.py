@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.cells import State, Weights
-from tidegate.train.masks import LayerMasks, Masks, MaskSampler, expectation
+from tidegate.train.mask_sampler import MaskSampler, Place
+from tidegate.train.masks import LayerMasks, Masks, expectation
 from tidegate.train.regularizers import Regularizer, Zoneout, check_combination, find
 from tidegate.train.unroll import Cell, find_cell, run_layer
 
@@ -93,7 +94,7 @@ class Recurrent(nn.Module):
             ("num_layers", num_layers),
         ):
             check_positive(name, value)
-        check_combination(regularizers, cell)
+        check_combination(regularizers, cell, num_layers=num_layers, bidirectional=bidirectional)
         _warn_of_depth(num_layers)
         self.cell = cell
         self.input_size = input_size
@@ -153,6 +154,7 @@ class Recurrent(nn.Module):
         time: int,
         *,
         sample_offset: int = 0,
+        sequences: Tensor | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> Masks:
@@ -162,6 +164,7 @@ class Recurrent(nn.Module):
             batch: B.
             time: T.
             sample_offset: index of the first sample in the whole batch.
+            sequences: the number of each row's sequence, integers [B].
             dtype: of the masks; None: as the parameters.
             device: of the masks; None: as the parameters.
         """
@@ -172,11 +175,15 @@ class Recurrent(nn.Module):
             batch=batch,
             time=time,
             sample_offset=sample_offset,
+            sequences=_checked_sequences(sequences, batch, sample_offset),
             dtype=dtype or weight.dtype,
             device=device or weight.device,
         )
         layers = tuple(
-            tuple(self._sample_layer(sampler, layer, d) for d in range(self.num_directions))
+            tuple(
+                sampler.layer(self.regularizers, self._place(layer, d))
+                for d in range(self.num_directions)
+            )
             for layer in range(self.num_layers)
         )
         output = sampler.output(
@@ -192,6 +199,7 @@ class Recurrent(nn.Module):
         *,
         masks: Masks | None = None,
         sample_offset: int = 0,
+        sequences: Tensor | None = None,
     ) -> tuple[Tensor, TorchState]:
         """Runs the stack over a batch of sequences.
 
@@ -203,6 +211,11 @@ class Recurrent(nn.Module):
                 anew in training, absent in evaluation.
             sample_offset: index of x's first row in the whole batch, where a
                 batch is split over processes: each then draws its own rows' masks.
+            sequences: the number of the sequence that each row belongs to,
+                integers [B]. Masks per sequence are then the same in every call
+                with the same number: they persist over the segments of one
+                sequence, and change where a row begins another. Masks of W_hh
+                are of the forward pass always.
 
         Returns:
             The top layer's output, [B, T, output_size] (or time first), zero in
@@ -221,7 +234,7 @@ class Recurrent(nn.Module):
             x = x.masked_fill(padding[:, :, None], 0.0)
         states = self._split_state(state, x)
         if masks is None:
-            masks = self._next_masks(batch, time, sample_offset)
+            masks = self._next_masks(batch, time, sample_offset, sequences)
         output, new = self._run(x, lengths, states, masks)
         return (output.transpose(0, 1) if self.batch_first else output), self._join_state(new)
 
@@ -260,29 +273,35 @@ class Recurrent(nn.Module):
     def _cell(self) -> Cell:
         return find_cell(self.cell, reset_after=self.reset_after)
 
-    def _sample_layer(self, sampler: MaskSampler, layer: int, direction: int) -> LayerMasks:
-        return sampler.layer(
-            self.regularizers,
-            layer=layer,
-            direction=direction,
-            cell=self.cell,
-            gates=self.gates,
-            input_size=self.layer_input_size(layer),
-            hidden_size=self.hidden_size,
-        )
+    def _place(self, layer: int, direction: int) -> Place:
+        width = self.layer_input_size(layer)
+        return Place(layer, direction, self.cell, self.gates, width, self.hidden_size)
 
-    def _next_masks(self, batch: int, time: int, sample_offset: int) -> Masks:
+    def _next_masks(
+        self, batch: int, time: int, sample_offset: int, sequences: Tensor | None
+    ) -> Masks:
         if self.training and self.regularizers:
-            drawn: Masks = self._draw_masks(batch, time, sample_offset)
+            drawn: Masks = self._draw_masks(batch, time, sample_offset, sequences)
             return drawn
         zoneout = None if self.training else find(self.regularizers, Zoneout)
-        layer = LayerMasks() if zoneout is None else expectation(zoneout, self.cell)
-        return Masks(((layer,) * self.num_directions,) * self.num_layers)
+        return Masks(
+            tuple(
+                tuple(self._expected(zoneout, layer, d) for d in range(self.num_directions))
+                for layer in range(self.num_layers)
+            )
+        )
+
+    def _expected(self, zoneout: Zoneout | None, layer: int, direction: int) -> LayerMasks:
+        return (
+            LayerMasks() if zoneout is None else expectation(zoneout, self.cell, layer, direction)
+        )
 
     # Compiled, the counter would be a constant that each pass compiles anew.
     @torch.compiler.disable  # type: ignore[untyped-decorator] # torch leaves it without types
-    def _draw_masks(self, batch: int, time: int, sample_offset: int) -> Masks:
-        masks = self.sample_masks(batch, time, sample_offset=sample_offset)
+    def _draw_masks(
+        self, batch: int, time: int, sample_offset: int, sequences: Tensor | None
+    ) -> Masks:
+        masks = self.sample_masks(batch, time, sample_offset=sample_offset, sequences=sequences)
         self.step += 1
         return masks
 
@@ -387,3 +406,19 @@ def _checked_lengths(
             f"lengths run from {low} to {high}; each must be from 1 to the {time} steps of x"
         )
     return None if low == time else lengths.to(device=device, dtype=torch.int64)
+
+
+def _checked_sequences(sequences: Tensor | None, batch: int, sample_offset: int) -> Tensor | None:
+    if sequences is None:
+        return None
+    if sequences.shape != (batch,) or sequences.is_floating_point():
+        raise ValueError(
+            f"sequences has the shape {list(sequences.shape)} and dtype {sequences.dtype}; "
+            f"give {batch} integers, the number of each row's sequence"
+        )
+    if sample_offset:
+        raise ValueError(
+            f"sample_offset={sample_offset} with sequences: rows draw by the numbers of their "
+            "sequences, not by their places; give one of the two"
+        )
+    return sequences

@@ -4,6 +4,9 @@ Every method is a mask with a site and a granularity; nothing else differs. The
 classes here say which; :mod:`tidegate.train.masks` draws the masks and
 :mod:`tidegate.train.cells` applies them. ``p`` is always the probability to
 DROP; in :class:`Zoneout` the rates are the probabilities to KEEP THE OLD value.
+
+A rate is one number for the whole network, or a tuple with an entry for each
+layer, a number or a pair (forward, reverse): ``p=(0.1, (0.2, 0.3))``.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +16,8 @@ from enum import Enum
 from typing import ClassVar, Literal, TypeVar
 
 from typing_extensions import override
+
+from tidegate.train.rates import Rate, as_rate, check_shape, is_zero, named, rate_at
 
 Granularity = Literal["step", "sequence"]
 
@@ -49,8 +54,26 @@ class Regularizer(ABC):
 
     @property
     @abstractmethod
+    def layered_rates(self) -> dict[str, Rate]:
+        """Its probabilities by argument name, as they are in force."""
+
+    @property
     def rates(self) -> dict[str, float]:
-        """Its probabilities by argument name."""
+        """The same as numbers, by argument name; a layer's own end in ``_l0``, ``_l0_reverse``."""
+        return {
+            key: number
+            for name, rate in self.layered_rates.items()
+            for key, number in named(name, rate).items()
+        }
+
+    @property
+    def per_sequence(self) -> bool:
+        """Whether no mask of it changes over time within a sequence."""
+        return True
+
+    def _check_rates(self, *names: str) -> None:
+        for name in names:
+            object.__setattr__(self, name, as_rate(name, getattr(self, name)))
 
     @property
     def options(self) -> dict[str, str]:
@@ -68,20 +91,33 @@ class Zaremba(Regularizer):
     Source: Zaremba, Sutskever and Vinyals 2014, arXiv 1409.2329.
 
     Args:
-        p: probability to drop, in [0, 1].
+        p: probability to drop a unit of a layer's input.
         granularity: "step" as in the paper, or "sequence": one mask over time.
+        output_p: the same for the top output; None: as the input of the last layer.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
     name: ClassVar[str] = "zaremba"
-    p: float
+    p: Rate
     granularity: Granularity = "step"
+    output_p: float | None = None
 
     def __post_init__(self) -> None:
-        _check_rate("p", self.p)
+        self._check_rates("p")
         _check_granularity(self.granularity)
+        _check_output_rate(self.p, self.output_p)
+
+    @property
+    def output_rate(self) -> float:
+        """The rate on the top output."""
+        return _output_rate(self.p, self.output_p)
+
+    @property
+    @override
+    def per_sequence(self) -> bool:
+        return self.granularity == "sequence"
 
     @property
     @override
@@ -90,8 +126,8 @@ class Zaremba(Regularizer):
 
     @property
     @override
-    def rates(self) -> dict[str, float]:
-        return {"p": self.p}
+    def layered_rates(self) -> dict[str, Rate]:
+        return {"p": self.p, "output_p": self.output_rate}
 
     @property
     @override
@@ -113,7 +149,7 @@ class RNNDrop(Regularizer):
     Source: Moon, Choi, Lee and Song, "RNNDrop", ASRU 2015.
 
     Args:
-        p: probability to drop, in [0, 1].
+        p: probability to drop.
         granularity: only "sequence".
 
     Raises:
@@ -121,11 +157,11 @@ class RNNDrop(Regularizer):
     """
 
     name: ClassVar[str] = "rnndrop"
-    p: float
+    p: Rate
     granularity: Granularity = "sequence"
 
     def __post_init__(self) -> None:
-        _check_rate("p", self.p)
+        self._check_rates("p")
         _check_granularity(self.granularity)
         if self.granularity == "step":
             raise ValueError(
@@ -142,7 +178,7 @@ class RNNDrop(Regularizer):
 
     @property
     @override
-    def rates(self) -> dict[str, float]:
+    def layered_rates(self) -> dict[str, Rate]:
         return {"p": self.p}
 
 
@@ -153,39 +189,49 @@ class Variational(Regularizer):
     Source: Gal and Ghahramani 2016, arXiv 1512.05287.
 
     Args:
-        p: probability to drop a unit of an input and of the top output.
+        p: probability to drop a unit of a layer's input.
         hidden_p: the same for h_{t-1}; None: as ``p``; 0: inputs only.
         tied: one mask for all gates of a cell, else one for each gate.
+        output_p: the same for the top output; None: as the input of the last layer.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
     name: ClassVar[str] = "variational"
-    p: float
-    hidden_p: float | None = None
+    p: Rate
+    hidden_p: Rate | None = None
     tied: bool = True
+    output_p: float | None = None
 
     def __post_init__(self) -> None:
-        _check_rate("p", self.p)
-        if self.hidden_p is not None:
-            _check_rate("hidden_p", self.hidden_p)
+        self._check_rates("p", *(["hidden_p"] if self.hidden_p is not None else []))
+        _check_output_rate(self.p, self.output_p)
 
     @property
-    def recurrent_p(self) -> float:
+    def recurrent_p(self) -> Rate:
         """The rate on h_{t-1}."""
         return self.p if self.hidden_p is None else self.hidden_p
 
     @property
-    @override
-    def sites(self) -> frozenset[Site]:
-        used = {Site.INPUT: self.p, Site.HIDDEN: self.recurrent_p}
-        return frozenset(site for site, rate in used.items() if rate > 0) or frozenset({Site.INPUT})
+    def output_rate(self) -> float:
+        """The rate on the top output."""
+        return _output_rate(self.p, self.output_p)
 
     @property
     @override
-    def rates(self) -> dict[str, float]:
-        return {"p": self.p, "hidden_p": self.recurrent_p}
+    def sites(self) -> frozenset[Site]:
+        used = set[Site]()
+        if not is_zero(self.p) or self.output_rate > 0:
+            used.add(Site.INPUT)
+        if not is_zero(self.recurrent_p):
+            used.add(Site.HIDDEN)
+        return frozenset(used or {Site.INPUT})
+
+    @property
+    @override
+    def layered_rates(self) -> dict[str, Rate]:
+        return {"p": self.p, "hidden_p": self.recurrent_p, "output_p": self.output_rate}
 
     @property
     @override
@@ -195,24 +241,43 @@ class Variational(Regularizer):
 
 @dataclass(frozen=True)
 class WeightDrop(Regularizer):
-    """DropConnect on W_hh: one mask for each forward pass, shared by the batch.
+    """DropConnect on W_hh: a mask drawn anew for each forward pass.
 
     Both directions are dropped, the biases and the stored weights never.
 
-    Source: Merity, Keskar and Socher 2017, arXiv 1708.02182.
+    By default the whole batch shares one mask. With ``per_example`` each row has
+    its own, as flipout does it, for one more product per step. Flipout needs a
+    perturbation that is symmetric around zero, which DropConnect is at p = 0.5
+    only. So the batch shares which weights are at stake, each with probability
+    2 min(p, 1 - p); those are dropped or kept by a fair sign that flipout flips
+    row by row, e_ij s_i r_j, and the others are kept in every row (or dropped,
+    where p > 0.5). Each row by itself thus has exactly the independent masks of
+    DropConnect, 0 with probability p and else 1 / (1 - p). Between two rows an
+    element's masks are independent at p = 0.5; elsewhere their correlation is
+    |1/2 - p| / max(p, 1 - p), where a shared mask has 1.
+
+    Sources: Merity, Keskar and Socher 2017, arXiv 1708.02182; Wen, Vicol, Ba,
+    Tran and Grosse 2018, arXiv 1803.04386.
 
     Args:
-        p: probability to drop a weight, in [0, 1].
+        p: probability to drop a weight.
+        per_example: a mask for each row of the batch.
 
     Raises:
         ValueError: p is out of its range.
     """
 
     name: ClassVar[str] = "weight_drop"
-    p: float
+    p: Rate
+    per_example: bool = False
 
     def __post_init__(self) -> None:
-        _check_rate("p", self.p)
+        self._check_rates("p")
+
+    @property
+    @override
+    def options(self) -> dict[str, str]:
+        return {"per_example": str(self.per_example).lower()}
 
     @property
     @override
@@ -221,7 +286,7 @@ class WeightDrop(Regularizer):
 
     @property
     @override
-    def rates(self) -> dict[str, float]:
+    def layered_rates(self) -> dict[str, Rate]:
         return {"p": self.p}
 
 
@@ -235,7 +300,7 @@ class Semeniuta(Regularizer):
     Source: Semeniuta, Severyn and Barth 2016, arXiv 1603.05118.
 
     Args:
-        p: probability to drop, in [0, 1].
+        p: probability to drop.
         granularity: "step" or "sequence".
 
     Raises:
@@ -243,12 +308,17 @@ class Semeniuta(Regularizer):
     """
 
     name: ClassVar[str] = "semeniuta"
-    p: float
+    p: Rate
     granularity: Granularity = "step"
 
     def __post_init__(self) -> None:
-        _check_rate("p", self.p)
+        self._check_rates("p")
         _check_granularity(self.granularity)
+
+    @property
+    @override
+    def per_sequence(self) -> bool:
+        return self.granularity == "sequence"
 
     @property
     @override
@@ -257,7 +327,7 @@ class Semeniuta(Regularizer):
 
     @property
     @override
-    def rates(self) -> dict[str, float]:
+    def layered_rates(self) -> dict[str, Rate]:
         return {"p": self.p}
 
     @property
@@ -278,19 +348,36 @@ class Zoneout(Regularizer):
     Args:
         cell: probability to keep c_{t-1}; read by the LSTM only, which alone has c.
         hidden: probability to keep h_{t-1}.
+        shared: one mask for c and h, so that a unit keeps both or neither;
+            both rates must be equal.
 
     Raises:
-        ValueError: a rate is out of its range.
+        ValueError: a rate is out of its range, or one mask has two rates.
     """
 
     name: ClassVar[str] = "zoneout"
     contract: ClassVar[Contract] = Contract.EXPECTATION
-    cell: float = 0.5
-    hidden: float = 0.05
+    cell: Rate = 0.5
+    hidden: Rate = 0.05
+    shared: bool = False
 
     def __post_init__(self) -> None:
-        _check_rate("cell", self.cell)
-        _check_rate("hidden", self.hidden)
+        self._check_rates("cell", "hidden")
+        if self.shared and self.cell != self.hidden:
+            raise ValueError(
+                f"shared=True with cell={self.cell!r} and hidden={self.hidden!r}: one mask has one "
+                "rate; give both the same, or set shared=False"
+            )
+
+    @property
+    @override
+    def per_sequence(self) -> bool:
+        return False
+
+    @property
+    @override
+    def options(self) -> dict[str, str]:
+        return {"shared": str(self.shared).lower()}
 
     @property
     @override
@@ -299,7 +386,7 @@ class Zoneout(Regularizer):
 
     @property
     @override
-    def rates(self) -> dict[str, float]:
+    def layered_rates(self) -> dict[str, Rate]:
         return {"cell": self.cell, "hidden": self.hidden}
 
 
@@ -316,11 +403,18 @@ def find(regularizers: Sequence[Regularizer], method: type[_Method]) -> _Method 
     return next((one for one in regularizers if isinstance(one, method)), None)
 
 
-def check_combination(regularizers: Sequence[Regularizer], cell: str) -> None:
-    """Checks that methods have a meaning together, and with the cell.
+def check_combination(
+    regularizers: Sequence[Regularizer],
+    cell: str,
+    *,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+) -> None:
+    """Checks that methods have a meaning together, and in the network.
 
     Raises:
-        ValueError: two methods mask the same site, or the cell has no such site.
+        ValueError: two methods mask the same site, the cell has no such site, or
+            rates do not fit the layers and directions.
     """
     taken: dict[Site, Regularizer] = {}
     for method in regularizers:
@@ -332,16 +426,45 @@ def check_combination(regularizers: Sequence[Regularizer], cell: str) -> None:
                     + (" or set hidden_p=0 or p=0" if method.name == "variational" else "")
                 )
             taken[site] = method
+        check_shape(
+            method.name, method.layered_rates, num_layers=num_layers, bidirectional=bidirectional
+        )
     if cell == "rnn" and Site.CANDIDATE in taken:
         raise ValueError(
             "regularizers=['semeniuta'] with cell='rnn': a simple RNN has no candidate apart "
             "from its memory, so a mask on it would drop the memory; use cell='gru' or 'lstm'"
         )
+    zoneout = find(regularizers, Zoneout)
+    if zoneout is not None and cell != "lstm":
+        _check_zoneout_without_c(zoneout, cell)
 
 
-def _check_rate(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}={value!r} is not a probability; give a value from 0 to 1")
+def _check_zoneout_without_c(zoneout: Zoneout, cell: str) -> None:
+    if zoneout.shared:
+        raise ValueError(
+            f"zoneout: shared=True with cell={cell!r}, which has no c beside h to share a mask "
+            "with; set shared=False, or use cell='lstm'"
+        )
+    if is_zero(zoneout.hidden) and not is_zero(zoneout.cell):
+        raise ValueError(
+            f"zoneout: hidden={zoneout.hidden!r} with cell={cell!r} would change nothing, since "
+            "there is no c to keep; give hidden a rate, or use cell='lstm'"
+        )
+
+
+def _output_rate(p: Rate, output_p: float | None) -> float:
+    return rate_at(p, -1, 0) if output_p is None else output_p
+
+
+def _check_output_rate(p: Rate, output_p: float | None) -> None:
+    if output_p is not None:
+        if isinstance(as_rate("output_p", output_p), tuple):
+            raise ValueError(f"output_p={output_p!r}: there is one top output; give a number")
+    elif isinstance(p, tuple) and isinstance(p[-1], tuple) and p[-1][0] != p[-1][1]:
+        raise ValueError(
+            f"p={p!r} has two rates for the last layer, so that the top output has none; give "
+            "output_p"
+        )
 
 
 def _check_granularity(value: str) -> None:

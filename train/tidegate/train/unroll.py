@@ -83,6 +83,9 @@ def run_layer(
         The output [T, B, H], zero in padding, and the state after each row's
         last step.
     """
+    if masks.flip is not None:
+        flipped = weights.weight_hh * masks.flip.weight
+        masks = masks._replace(flip=masks.flip._replace(weight=flipped))
     if masks.weight is not None:
         weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
     if cell.kernel is None or not masks.outside_the_recurrence:

@@ -9,7 +9,7 @@ the end of its stretch a lane takes the next one and its state is reset.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,12 +32,15 @@ class Segment(NamedTuple):
         lengths: int64 [B], each at least 1. A lane with nothing left has the
             length 1 and only NaN for targets.
         reset: bool [B], whether a new stretch begins and the state is forgotten.
+        stretch: int64 [B], the number of each row's stretch within the epoch; 0
+            for a lane with nothing left.
     """
 
     x: Tensor
     y: Tensor
     lengths: Tensor
     reset: Tensor
+    stretch: Tensor
 
 
 class Stretch(NamedTuple):
@@ -46,6 +49,20 @@ class Stretch(NamedTuple):
     series: int
     start: int
     stop: int
+
+
+class Piece(NamedTuple):
+    """A lane's part of a segment: some rows of a stretch.
+
+    Attributes:
+        rows: of the series.
+        begins: whether the stretch begins here.
+        number: of the stretch.
+    """
+
+    rows: Stretch
+    begins: bool
+    number: int
 
 
 @dataclass(frozen=True)
@@ -79,27 +96,30 @@ class Lanes:
         first = self.bptt
         if generator is not None:
             first = int(generator.integers((self.bptt + 1) // 2, self.bptt, endpoint=True))
-        cuts = [_pieces(stretches, first, self.bptt) for stretches in plan]
+        before = accumulate((len(stretches) for stretches in plan), initial=0)
+        cuts = [
+            _pieces(stretches, first, self.bptt, number)
+            for stretches, number in zip(plan, before, strict=False)
+        ]
         for index in range(max(len(pieces) for pieces in cuts)):
             yield self._segment([_at(pieces, index) for pieces in cuts], targets)
 
-    def _segment(
-        self, pieces: Sequence[tuple[Stretch, bool] | None], targets: Sequence[Values]
-    ) -> Segment:
-        time = max(piece[0].stop - piece[0].start for piece in pieces if piece)
+    def _segment(self, pieces: Sequence[Piece | None], targets: Sequence[Values]) -> Segment:
+        time = max(piece.rows.stop - piece.rows.start for piece in pieces if piece)
         width = self.series[0].values.shape[1]
         x = np.zeros((len(pieces), time, width), np.float32)
         y = np.full((len(pieces), time, self.horizon, len(self.targets)), np.nan, np.float32)
         lengths = np.ones(len(pieces), np.int64)
         reset = np.zeros(len(pieces), np.bool_)
+        number = np.zeros(len(pieces), np.int64)
         for row, piece in enumerate(pieces):
             if piece is None:
                 continue
-            (index, start, stop), reset[row] = piece
+            (index, start, stop), reset[row], number[row] = piece
             lengths[row] = stop - start
             x[row, : stop - start] = self.series[index].values[start:stop]
             y[row, : stop - start] = targets[index][start:stop]
-        return Segment(*(torch.from_numpy(array) for array in (x, y, lengths, reset)))
+        return Segment(*(torch.from_numpy(array) for array in (x, y, lengths, reset, number)))
 
 
 def multi_horizon(values: Values, horizon: int) -> Values:
@@ -143,14 +163,14 @@ def assign(sizes: Sequence[int], lanes: int) -> list[list[Stretch]]:
     return plan
 
 
-def _pieces(stretches: Sequence[Stretch], first: int, bptt: int) -> list[tuple[Stretch, bool]]:
-    """A lane's segments in order, each with whether it begins a stretch."""
-    pieces: list[tuple[Stretch, bool]] = []
-    for index, start, stop in stretches:
+def _pieces(stretches: Sequence[Stretch], first: int, bptt: int, number: int) -> list[Piece]:
+    """A lane's pieces in order; its stretches are numbered on from the given number."""
+    pieces: list[Piece] = []
+    for own, (index, start, stop) in enumerate(stretches, start=number):
         cuts = [start, *range(start + first, stop, bptt), stop]
-        pieces += [(Stretch(index, a, b), a == start) for a, b in pairwise(cuts)]
+        pieces += [Piece(Stretch(index, a, b), a == start, own) for a, b in pairwise(cuts)]
     return pieces
 
 
-def _at(pieces: Sequence[tuple[Stretch, bool]], index: int) -> tuple[Stretch, bool] | None:
+def _at(pieces: Sequence[Piece], index: int) -> Piece | None:
     return pieces[index] if index < len(pieces) else None

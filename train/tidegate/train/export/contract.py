@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import onnx
 
+from tidegate.train.rates import rate_at
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import Contract, Regularizer, Zoneout, find
 
@@ -24,19 +25,27 @@ class ContractError(ValueError):
 
 
 class Rates(NamedTuple):
-    """Zoneout's shares of the old c and the old h."""
+    """Zoneout's shares of the old c and the old h in one layer and direction."""
 
     cell: float
     hidden: float
 
 
-def zones(recurrent: Recurrent) -> Rates | None:
-    """Zoneout's rates where they change the inference; None: a plain operator does."""
+def zones(recurrent: Recurrent) -> dict[tuple[int, int], Rates] | None:
+    """Zoneout's rates by layer and direction; None: they change nothing in the inference."""
     zoneout = find(recurrent.regularizers, Zoneout)
     if zoneout is None:
         return None
-    rates = Rates(zoneout.cell if recurrent.cell == "lstm" else 0.0, zoneout.hidden)
-    return None if rates == (0.0, 0.0) else rates
+    is_lstm = recurrent.cell == "lstm"
+    rates = {
+        (layer, direction): Rates(
+            rate_at(zoneout.cell, layer, direction) if is_lstm else 0.0,
+            rate_at(zoneout.hidden, layer, direction),
+        )
+        for layer in range(recurrent.num_layers)
+        for direction in range(recurrent.num_directions)
+    }
+    return None if all(one == (0.0, 0.0) for one in rates.values()) else rates
 
 
 def regularizer_contract(one: Regularizer, recurrent: Recurrent) -> Contract:

@@ -8,7 +8,8 @@ one time step, and a Scan over the same step for more: both give the same bits.
 Dimensions: T time, B batch, I input size, G gates, H hidden, D directions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 import onnx
 
@@ -19,6 +20,9 @@ from tidegate.train.export.step import StepGraph
 from tidegate.train.export.weights import step_weights
 from tidegate.train.recurrent import Recurrent
 
+# By layer and direction.
+LayerRates: TypeAlias = Mapping[tuple[int, int], Rates]
+
 
 def add_expectation(
     graph: GraphBuilder,
@@ -26,7 +30,7 @@ def add_expectation(
     x: str,
     lengths: str,
     states: list[str],
-    rates: Rates,
+    rates: LayerRates,
 ) -> tuple[str, list[str]]:
     """Adds all layers; arguments and result as for :func:`layers.add_stack`."""
     names = STATE_NAMES[recurrent.cell]
@@ -55,13 +59,13 @@ def _one_step(
     x: str,
     _lengths: str,
     states: list[str],
-    rates: Rates,
+    rates: LayerRates,
 ) -> tuple[str, list[str]]:
     """T is 1, so every row is real."""
     sides: list[str] = []
     after: list[list[str]] = []
     for layer, direction, before in _cells(graph, recurrent, states):
-        step = _step(recurrent, layer, direction, rates)
+        step = _step(recurrent, layer, direction, rates[layer, direction])
         new = step.add(graph, step.input_gates(graph, x), before)
         after.append(new)
         sides.append(new[0])
@@ -76,13 +80,13 @@ def _sequence(
     x: str,
     lengths: str,
     states: list[str],
-    rates: Rates,
+    rates: LayerRates,
 ) -> tuple[str, list[str]]:
     real = _real_steps(graph, x, lengths)
     sides: list[str] = []
     after: list[list[str]] = []
     for layer, direction, before in _cells(graph, recurrent, states):
-        step = _step(recurrent, layer, direction, rates)
+        step = _step(recurrent, layer, direction, rates[layer, direction])
         *new, y = graph.add_many(
             "Scan",
             [*before, step.input_gates(graph, x), real],

@@ -31,6 +31,7 @@ from tidegate.train.export.weights import (
 )
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.rates import from_named
 from tidegate.train.recurrent import CellName, Recurrent
 from tidegate.train.regularizers import REGULARIZERS, Regularizer
 from tidegate.train.scaler import StandardScaler
@@ -220,7 +221,7 @@ def _regularizer(spec: pb.RegularizerSpec) -> Regularizer:
     method = REGULARIZERS[spec.name]
     known = {field.name for field in fields(method)}
     # A rate may be derived, and no argument of its own.
-    rates = {name: rate for name, rate in spec.rates.items() if name in known}
+    rates = {name: rate for name, rate in from_named(spec.rates).items() if name in known}
     options = {name: _option(text) for name, text in spec.options.items() if name in known}
     return method(**rates, **options)
 

@@ -20,6 +20,9 @@ from tidegate.train.losses import pinball_loss
 
 States = tuple[Tensor, ...]
 
+# More than an epoch has, so that every stretch of every epoch has a number of its own.
+_STRETCHES = 1 << 32
+
 
 @dataclass
 class ForecastingTask:
@@ -32,6 +35,8 @@ class ForecastingTask:
         bptt: steps that a gradient goes back.
         seed: of the segments' cuts.
         warmup: rows read before the validation part; None: all of them.
+        persistent_masks: whether a lane keeps its masks per sequence over all segments
+            of a stretch, as it keeps its state; else each segment has new ones.
     """
 
     model: Forecaster
@@ -40,6 +45,7 @@ class ForecastingTask:
     bptt: int
     seed: int = 0
     warmup: int | None = None
+    persistent_masks: bool = False
     monitor: ClassVar[str] = "validation_loss"
     higher_is_better: ClassVar[bool] = False
     _carried: States | None = field(default=None, init=False)
@@ -61,7 +67,8 @@ class ForecastingTask:
         for segment in islice(segments, start, None):
             initial = model.initial_state(len(segment.x))
             state = reset(self._carried or initial, initial, segment.reset)
-            quantiles, state = model(segment.x, segment.lengths, state)
+            numbers = epoch * _STRETCHES + segment.stretch if self.persistent_masks else None
+            quantiles, state = model(segment.x, segment.lengths, state, sequences=numbers)
             # The value goes on, the gradient ends here: this is the truncation.
             self._carried = tuple(tensor.detach() for tensor in state)
             yield pinball_loss(quantiles, segment.y, levels, model.target_scale)
