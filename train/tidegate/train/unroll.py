@@ -1,9 +1,10 @@
 """Runs one layer in one direction over a sequence.
 
 Dimensions: T time, B batch, I input size, H hidden, G gates. Everything here
-is time-major. Two paths compute the same equations: :func:`unroll` is the
-readable reference and takes every mask; :func:`torch_kernel` is torch's own
-kernel and takes the masks that can be applied before the first step.
+is time-major. Three paths compute the same equations: :func:`unroll` is the
+readable reference and the specification; the native kernel takes every mask
+too, on the CPU; :func:`torch_kernel` is torch's own kernel and takes the masks
+that can be applied before the first step.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tidegate.train.cells import (
     lstm_step,
     rnn_step,
 )
+from tidegate.train.kernels import recurrent_layer as native
 from tidegate.train.masks import LayerMasks
 
 StepFunction = Callable[[Tensor, State, Weights, StepMasks], Step]
@@ -37,6 +39,7 @@ class Cell(NamedTuple):
     gates: int
     step: StepFunction
     kernel: Kernel | None
+    native: str
 
     @property
     def has_memory_cell(self) -> bool:
@@ -47,14 +50,14 @@ class Cell(NamedTuple):
 def find_cell(name: str, *, reset_after: bool) -> Cell:
     """The cell by its name, "lstm", "gru" or "rnn"."""
     if name == "gru" and not reset_after:
-        return Cell("gru", 3, gru_reset_before_step, None)
+        return Cell("gru", 3, gru_reset_before_step, None, "gru_reset_before")
     return _CELLS[name]
 
 
 _CELLS = {
-    "lstm": Cell("lstm", 4, lstm_step, torch.lstm),
-    "gru": Cell("gru", 3, gru_step, torch.gru),
-    "rnn": Cell("rnn", 1, rnn_step, torch.rnn_tanh),
+    "lstm": Cell("lstm", 4, lstm_step, torch.lstm, "lstm"),
+    "gru": Cell("gru", 3, gru_step, torch.gru, "gru"),
+    "rnn": Cell("rnn", 1, rnn_step, torch.rnn_tanh, "rnn"),
 }
 
 
@@ -83,13 +86,14 @@ def run_layer(
         The output [T, B, H], zero in padding, and the state after each row's
         last step.
     """
-    if masks.flip is not None:
-        flipped = weights.weight_hh * masks.flip.weight
-        masks = masks._replace(flip=masks.flip._replace(weight=flipped))
+    if (cell.kernel is None or _has_masks(masks)) and native.supports(weights, masks):
+        return native.recurrent_layer(
+            cell.native, x, lengths, state, weights, masks, reverse=reverse
+        )
+    if cell.kernel is None or not masks.outside_the_recurrence:
+        return unroll(cell, x, lengths, state, weights, masks, reverse=reverse)
     if masks.weight is not None:
         weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
-    if cell.kernel is None or not masks.outside_the_recurrence:
-        return unroll(cell.step, x, lengths, state, weights, masks, reverse=reverse)
     if masks.input is not None:
         x = x * masks.input[:, 0]
     if reverse:
@@ -99,7 +103,7 @@ def run_layer(
 
 
 def unroll(
-    step: StepFunction,
+    cell: Cell,
     x: Tensor,
     lengths: Tensor | None,
     state: State,
@@ -113,11 +117,16 @@ def unroll(
     Arguments and result as for :func:`run_layer`. Update first, then zoneout
     (inside the step), then the padding rule: a padded step changes nothing.
     """
+    if masks.flip is not None:
+        flipped = weights.weight_hh * masks.flip.weight
+        masks = masks._replace(flip=masks.flip._replace(weight=flipped))
+    if masks.weight is not None:
+        weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
     gates = _input_gates(x, weights, masks.input)
     times = range(x.shape[0])
     outputs: list[Tensor] = []
     for t in reversed(times) if reverse else times:
-        output, new = step(gates[t], state, weights, masks.at(t))
+        output, new = cell.step(gates[t], state, weights, masks.at(t))
         if lengths is not None:
             real = (t < lengths)[:, None]
             output = torch.where(real, output, torch.zeros_like(output))
@@ -150,6 +159,10 @@ def torch_kernel(
         total_length=x.shape[0],
     )
     return output, State(*(tensor[0, packed.unsorted_indices] for tensor in new))
+
+
+def _has_masks(masks: LayerMasks) -> bool:
+    return any(mask is not None for name, mask in masks._asdict().items() if name != "memory_scale")
 
 
 def _hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

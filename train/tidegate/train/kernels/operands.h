@@ -1,0 +1,99 @@
+// The matrices of a layer, laid out for the products that they take part in.
+#pragma once
+
+#include "layer.h"
+#include "parallel.h"
+
+namespace tidegate {
+
+// Packs every operand; fill(index, row, first_column, count, to) writes a piece of a row.
+template <typename Real, typename Fill>
+void pack_all(Operands<Real>& operands, const Fill& fill) {
+  int64_t panels = 0, elements = 0;
+  for (const auto& one : operands) {
+    panels += one->panels();
+    elements += one->rows() * one->columns();
+  }
+  for_each_slice(panels, 4 * elements, [&](int64_t first, int64_t last) {
+    int64_t at = 0;
+    for (size_t index = 0; index < operands.size(); ++index) {
+      for (int64_t panel = 0; panel < operands[index]->panels(); ++panel, ++at) {
+        if (at < first || at >= last) continue;
+        operands[index]->pack(panel, [&](int64_t row, int64_t column, int64_t count, Real* to) {
+          fill(index, row, column, count, to);
+        });
+      }
+    }
+  });
+}
+
+// W^T of each part, for rows of x or h; W [G*H, width].
+template <typename Real>
+Operands<Real> forward_weights(const Layer<Real>& p, const std::vector<Part>& parts,
+                               const Real* weight, const Real* mask, int64_t width) {
+  Operands<Real> operands;
+  for (const Part& part : parts) {
+    operands.push_back(std::make_unique<Packed<Real>>(width, part.count * p.H));
+  }
+  pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
+    const int64_t from = (parts[index].gate * p.H + column) * width + row;
+    for (int64_t j = 0; j < count; ++j) to[j] = weight[from + j * width];
+    if (mask == nullptr) return;
+    for (int64_t j = 0; j < count; ++j) to[j] *= mask[from + j * width];
+  });
+  return operands;
+}
+
+// W of each part, for rows of gradients of the gates.
+template <typename Real>
+Operands<Real> backward_weights(const Layer<Real>& p, const std::vector<Part>& parts,
+                                const Real* weight, const Real* mask, int64_t width) {
+  Operands<Real> operands;
+  for (const Part& part : parts) {
+    operands.push_back(std::make_unique<Packed<Real>>(part.count * p.H, width));
+  }
+  pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
+    const int64_t from = (parts[index].gate * p.H + row) * width + column;
+    for (int64_t j = 0; j < count; ++j) to[j] = weight[from + j];
+    if (mask != nullptr) times_row(to, mask + from, count, to);
+  });
+  return operands;
+}
+
+// What each part's weights multiplied at all steps, x * mask: [T*B, I].
+template <typename Real>
+Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& parts) {
+  Operands<Real> operands;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    operands.push_back(std::make_unique<Packed<Real>>(p.T * p.B, p.I));
+  }
+  pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
+    const Real* from = p.x + row * p.I + column;
+    for (int64_t j = 0; j < count; ++j) to[j] = from[j];
+    if (p.input.data == nullptr) return;
+    const Real* mask = p.input.row(row / p.B, parts[index].gate, row % p.B) + column;
+    times_row(to, mask, count, to);
+  });
+  return operands;
+}
+
+// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [T*B, H].
+template <typename Real>
+Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts) {
+  Operands<Real> operands;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    operands.push_back(std::make_unique<Packed<Real>>(p.T * p.B, p.H));
+  }
+  pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
+    const int64_t t = row / p.B, b = row % p.B, gate = parts[index].gate;
+    const Real* from = p.before(p.states, p.h0, t, b) + column;
+    for (int64_t j = 0; j < count; ++j) to[j] = from[j];
+    if (p.cell == Cell::gru_reset_before && gate == 2) {
+      times_row(to, p.gates + row * p.G * p.H + column, count, to);
+    }
+    if (p.hidden.data != nullptr) times_row(to, p.hidden.row(0, gate, b) + column, count, to);
+  });
+  return operands;
+}
+
+}  // namespace tidegate
