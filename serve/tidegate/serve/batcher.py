@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -44,12 +45,15 @@ class Batcher:
         self._waiting: deque[tuple[Chunks, asyncio.Future[Outcome]]] = deque()
         self._scheduled = False
         self._running: asyncio.Task[None] | None = None
+        self._waiting_since = 0.0
         self._ended: list[int] = []
 
     def submit(self, chunks: Chunks) -> asyncio.Future[Outcome]:
         """Queues one message; the future holds its answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
+        if not self._waiting:
+            self._waiting_since = time.perf_counter()
         self._waiting.append((chunks, future))
         self._schedule()
         return future
@@ -75,25 +79,35 @@ class Batcher:
         messages, futures = self._take()
         if not messages:
             return
+        stats = self._table.model.stats
+        stats.queue_seconds.observe(time.perf_counter() - self._waiting_since)
         with _refusing_on_error(futures):
             batch = Batch(messages, self._table, self._settings)
-            if batch.rows > self._settings.inline_rows:
+            rows = batch.rows
+            stats.steps += rows
+            if rows > self._settings.inline_rows:
                 task = self._run_in_thread(batch, futures)
                 self._running = asyncio.get_running_loop().create_task(task)
                 return
             for run in batch.runs():
                 with self._failing_on_error(batch, run):
-                    batch.commit(run, self._table.model.session.run(run.feeds))
+                    outputs, seconds = self._table.model.session.timed_run(run.feeds)
+                    stats.record_run(run.rows, seconds)
+                    batch.commit(run, outputs)
             _deliver(batch, futures)
         self._schedule()
 
     async def _run_in_thread(self, batch: Batch, futures: list[asyncio.Future[Outcome]]) -> None:
         loop = asyncio.get_running_loop()
-        session = self._table.model.session
+        model = self._table.model
+        run_network = model.session.timed_run
         with _refusing_on_error(futures):
             for run in batch.runs():
                 with self._failing_on_error(batch, run):
-                    outputs = await loop.run_in_executor(self._executor, session.run, run.feeds)
+                    outputs, seconds = await loop.run_in_executor(
+                        self._executor, run_network, run.feeds
+                    )
+                    model.stats.record_run(run.rows, seconds)
                     batch.commit(run, outputs)
             _deliver(batch, futures)
         self._running = None

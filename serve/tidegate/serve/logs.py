@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+# What every record says that is logged while a call is answered: its request id,
+# and its model once that is known.
+call_fields: ContextVar[dict[str, str] | None] = ContextVar("call_fields", default=None)
+
 
 class JsonFormatter(logging.Formatter):
-    """A record as JSON: time, level, logger, message, what `extra` holds, and the trace."""
+    """A record as JSON: time, level, logger, message, call, `extra`, and the trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Renders one record."""
@@ -21,6 +26,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        entry.update(call_fields.get() or {})
         entry.update((key, value) for key, value in vars(record).items() if key not in _OWN)
         if record.exc_info:
             entry["trace"] = self.formatException(record.exc_info)

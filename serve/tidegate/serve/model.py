@@ -15,6 +15,7 @@ from tidegate.serve.operators import check_contract, count_operators
 from tidegate.serve.proof import prove_streaming
 from tidegate.serve.session import Session
 from tidegate.serve.spec import StateLayout, check_spec, read_spec, spec_digest
+from tidegate.serve.stats import ModelStats
 from tidegate.v1 import model_spec_pb2 as pb
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Model:
         spec: What the file says about itself.
         digest: SHA-256 of the spec's JSON; checkpoints are bound to it.
         states: Layout of the states, in the order of the spec.
+        stats: What it has done since it was loaded.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Model:
     digest: bytes
     states: tuple[StateLayout, ...]
     aliases: tuple[str, ...] = field(default=())
+    stats: ModelStats = field(default_factory=ModelStats)
 
     @property
     def label(self) -> str:

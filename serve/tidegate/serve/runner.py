@@ -58,4 +58,9 @@ class Runner:
             for state in model.states:
                 shape = (state.layers, len(members), state.width)
                 feeds[state.input] = np.full(shape, state.initial_value, np.float32)
-            yield members, await loop.run_in_executor(self._executor, model.session.run, feeds)
+            outputs, seconds = await loop.run_in_executor(
+                self._executor, model.session.timed_run, feeds
+            )
+            model.stats.record_run(feeds[name].shape[0] * feeds[name].shape[1], seconds)
+            model.stats.steps += int(lengths[members].sum())
+            yield members, outputs

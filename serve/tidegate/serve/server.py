@@ -12,6 +12,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tidegate.serve.calls import ByteCounter
+from tidegate.serve.metrics import MetricsServer
 from tidegate.serve.service import Service
 from tidegate.serve.servicers import InferenceServicer
 from tidegate.v1 import inference_pb2, inference_pb2_grpc
@@ -32,6 +34,7 @@ class Server:
 
     Attributes:
         port: The port it listens on, known after `start`.
+        metrics_port: The port of the metrics, known after `start`; None: no metrics.
 
     Args:
         settings: Everything configurable.
@@ -45,22 +48,26 @@ class Server:
         self._settings = settings
         self._service = Service(settings)
         self._servicer = InferenceServicer(self._service)
+        self._metrics: MetricsServer | None = None
         self.port = settings.port
+        self.metrics_port = settings.metrics_port
 
     async def start(self) -> None:
         """Binds the port and begins to serve.
 
         Raises:
-            OSError: The port cannot be bound.
+            OSError: A port cannot be bound.
         """
         settings = self._settings
+        self._serve_metrics()
         self._server = grpc.aio.server(
+            interceptors=[ByteCounter(self._service.stats)],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 # Two servers on one port would share its streams at random.
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server)
         self._health = health.aio.HealthServicer()
@@ -71,6 +78,7 @@ class Server:
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
+            self._close_metrics()
             raise OSError(f"cannot listen on {address}: is it in use?") from error
         await self._server.start()
         # "" is the server as a whole; each model has its own name beside it.
@@ -91,6 +99,20 @@ class Server:
             logger.warning("some streams did not read the notice")
         await self._server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
         self._service.close()
+        self._close_metrics()
+
+    def _serve_metrics(self) -> None:
+        settings = self._settings
+        if settings.metrics_port is not None:
+            self._metrics = MetricsServer(
+                self._service, settings.metrics_host, settings.metrics_port
+            )
+            self.metrics_port = self._metrics.port
+            logger.info("serving metrics", extra={"port": self.metrics_port})
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:

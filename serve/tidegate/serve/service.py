@@ -12,6 +12,7 @@ from tidegate.serve.errors import ResourceExhaustedError, UnavailableError
 from tidegate.serve.forecast import Window, forecast_windows
 from tidegate.serve.repository import Repository
 from tidegate.serve.runner import Runner
+from tidegate.serve.stats import ServerStats
 from tidegate.serve.stream_call import StreamCall
 from tidegate.serve.streams import SeriesTable
 
@@ -31,6 +32,7 @@ class Service:
     Attributes:
         repository: The models.
         draining: Whether new streams are refused.
+        stats: What it has done.
 
     Args:
         settings: Everything configurable.
@@ -43,6 +45,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.repository = Repository(settings)
+        self.stats = ServerStats()
         self.draining = False
         self._signer = CheckpointSigner(load_key(settings.checkpoint_key_file))
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-run")
@@ -56,6 +59,11 @@ class Service:
     def calls(self) -> tuple[StreamCall, ...]:
         """The open streams."""
         return tuple(self._calls)
+
+    @property
+    def tables(self) -> tuple[SeriesTable, ...]:
+        """The series of each model that has been streamed."""
+        return tuple(table for table, _ in self._batchers.copy().values())
 
     async def forecast(self, model: Model, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Forecasts of whole windows, float32 [windows, V]; see `forecast_windows`."""

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import grpc.aio
 
-from tidegate.serve.errors import INTERNAL_TEXT, ServingError
+from tidegate.serve.calls import Context, observed
+from tidegate.serve.errors import INTERNAL_TEXT, Code, ServingError
 from tidegate.serve.forecast import Window
+from tidegate.serve.logs import call_fields
 from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
@@ -39,16 +40,18 @@ def _with_status(
     """Turns our errors into their status; anything else into a fixed text and a logged trace."""
 
     @functools.wraps(method)
-    async def wrapped(self: object, request: Request, context: Context) -> Result:
-        try:
-            return await method(self, request, context)
-        except ServingError as error:
-            await context.abort(_STATUS[error.code], str(error))
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
-            logger.exception("%s failed", method.__name__)
-            await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+    async def wrapped(self: Any, request: Request, context: Context) -> Result:  # noqa: ANN401
+        name, stats = method.__name__, self.stats
+        with observed(name, context, stats, stream=name == "StreamForecast") as fields:
+            try:
+                return await method(self, request, context)
+            except ServingError as error:
+                stats.errors[error.code.name, fields.get("model", "")] += 1
+                await context.abort(_STATUS[error.code], str(error))
+            except Exception:
+                logger.exception("%s failed", name)
+                stats.errors[Code.INTERNAL.name, fields.get("model", "")] += 1
+                await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
 
     return wrapped
 
@@ -58,6 +61,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self.stats = service.stats
         self._writers: dict[StreamCall, _Writer] = {}
 
     @_with_status
@@ -114,8 +118,13 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         writer = self._writers[call] = _Writer(context)
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
-                await writer.write(await call.handle(request))
+                responses = await call.handle(request)
+                if len(responses) > 1:
+                    self._count_errors(call, responses)
+                await writer.write(responses)
         finally:
+            if call.model is not None:
+                _note(call.model)
             del self._writers[call]
             self._service.close_stream(call)
 
@@ -131,9 +140,18 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         )
 
     def _model(self, reference: pb.ModelReference) -> Model:
-        return self._service.repository.get(
+        model = self._service.repository.get(
             reference.name, version=reference.version, alias=reference.alias
         )
+        _note(model)
+        return model
+
+    def _count_errors(self, call: StreamCall, responses: list[pb.StreamForecastResponse]) -> None:
+        """Counts what single series were refused; the answer to the message comes after those."""
+        name = call.model.name if call.model else ""
+        for response in responses:
+            if response.HasField("error"):
+                self.stats.errors[Code(response.error.code).name, name] += 1
 
 
 class _Writer:
@@ -147,6 +165,13 @@ class _Writer:
         async with self._lock:
             for response in responses:
                 await self._context.write(response)
+
+
+def _note(model: Model) -> None:
+    """Names the model in what is logged and counted of this call from here on."""
+    fields = call_fields.get()
+    if fields is not None:
+        fields["model"] = model.name
 
 
 def _info(model: Model) -> pb.ModelInfo:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 Provider = Literal["cpu", "cuda", "auto"]
 
-_MAY_BE_ZERO = {"port", "drain_seconds", "inline_rows"}
+_MAY_BE_ZERO = {"port", "metrics_port", "drain_seconds", "inline_rows"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,28 @@ class RequestSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ModelSettings, ListenSettings, StreamSettings, BatchSettings, RequestSettings):
+class MetricsSettings:
+    """Metrics.
+
+    Attributes:
+        metrics_port: Port of `GET /metrics` for Prometheus, in plain HTTP; 0
+            takes a free one. Without it there are no metrics.
+        metrics_host: Address that it listens on.
+    """
+
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    ModelSettings,
+    ListenSettings,
+    StreamSettings,
+    BatchSettings,
+    RequestSettings,
+    MetricsSettings,
+):
     """Settings of one server process; the topics above have the fields.
 
     Raises:

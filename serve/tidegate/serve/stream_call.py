@@ -53,6 +53,11 @@ class StreamCall:
         self._table: SeriesTable
         self._batcher: Batcher
 
+    @property
+    def model(self) -> Model | None:
+        """The model that the call runs; none before the first `start`."""
+        return self._model
+
     async def handle(self, request: pb.StreamForecastRequest) -> list[Response]:
         """Answers one message.
 

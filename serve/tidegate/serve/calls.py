@@ -1,0 +1,127 @@
+"""What every call has: a request id, a line in the log, numbers in the metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from tidegate.serve.logs import call_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from tidegate.serve.stats import ServerStats
+
+Context = grpc.aio.ServicerContext[Any, Any]
+REQUEST_ID = "x-request-id"
+_CLEAN = re.compile(r"[\x21-\x7e]{1,128}")
+
+logger = logging.getLogger(__name__)
+
+
+class ByteCounter(grpc.aio.ServerInterceptor):
+    """Counts the bytes of the messages of every method.
+
+    Args:
+        stats: Where they are counted.
+    """
+
+    def __init__(self, stats: ServerStats) -> None:
+        self._stats = stats
+        self._handlers: dict[str, Any] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type that can be changed
+        """Puts the counting between gRPC and the (de)serializers of the method."""
+        method = handler_call_details.method
+        if method not in self._handlers:
+            handler: Any = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = handler._replace(
+                request_deserializer=self._receiving(handler.request_deserializer),
+                response_serializer=self._sending(handler.response_serializer),
+            )
+        return self._handlers[method]
+
+    def _receiving(self, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        stats = self._stats
+
+        def receive(data: bytes) -> Any:  # noqa: ANN401 - any message
+            stats.received_bytes += len(data)
+            return parse(data)
+
+        return receive
+
+    def _sending(self, serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        stats = self._stats
+
+        def send(message: Any) -> bytes:  # noqa: ANN401 - any message
+            data = serialize(message)
+            stats.sent_bytes += len(data)
+            return data
+
+        return send
+
+
+@contextlib.contextmanager
+def observed(
+    method: str, context: Context, stats: ServerStats, *, stream: bool
+) -> Iterator[dict[str, str]]:
+    """One call from its beginning to its end.
+
+    The request id is the client's `x-request-id` or a new one. It is in every
+    record that is logged meanwhile, and in the call's trailing metadata.
+
+    Args:
+        method: Name of the method.
+        context: gRPC's.
+        stats: Where it is counted.
+        stream: Whether its end is worth a line in the log though all was well.
+
+    Yields:
+        What all those records say; the model may be added.
+    """
+    number = _request_id(context)
+    fields = {"request_id": number}
+    call_fields.set(fields)
+    context.set_trailing_metadata(((REQUEST_ID, number),))
+    begin = time.monotonic()
+    code = "OK"
+    try:
+        yield fields
+    except BaseException as error:
+        code = _code(context, error)
+        raise
+    finally:
+        stats.calls[method, code] += 1
+        level = logging.INFO if stream or code != "OK" else logging.DEBUG
+        if logger.isEnabledFor(level):
+            seconds = round(time.monotonic() - begin, 6)
+            logger.log(
+                level, "call ended", extra={"method": method, "code": code, "seconds": seconds}
+            )
+
+
+def _request_id(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and isinstance(value, str) and _CLEAN.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+def _code(context: Context, error: BaseException) -> str:
+    """The name of the status with which a call ends that raised."""
+    if not isinstance(error, grpc.aio.AbortError):
+        return "CANCELLED"
+    return context.code().name

@@ -1,0 +1,166 @@
+"""Metrics for Prometheus, over HTTP on a port of their own."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client import Metric
+
+    from tidegate.serve.model import Model
+    from tidegate.serve.service import Service
+    from tidegate.serve.stats import Histogram
+
+_MODEL = ("model", "version")
+
+
+class ServiceCollector:
+    """The numbers of a service as Prometheus metrics, read when they are asked for.
+
+    It runs in the thread of the HTTP server: each number is read once, and what
+    may grow meanwhile is copied first.
+
+    Args:
+        service: Whose numbers.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        yield from self._server()
+        yield from self._models()
+        yield from self._series()
+
+    def _server(self) -> Iterator[Metric]:
+        service, stats = self._service, self._service.stats
+        yield _gauge("streams", "Open StreamForecast calls.", len(service.calls))
+        yield _gauge("draining", "1 from SIGTERM on.", int(service.draining))
+        yield _counter("calls", "Ended calls.", ("method", "code"), stats.calls.copy())
+        yield _counter(
+            "errors",
+            "Refused calls, and refused chunks of single series.",
+            ("code", "model"),
+            stats.errors.copy(),
+        )
+        for name, text, value in (
+            ("received_bytes", "Bytes of messages received.", stats.received_bytes),
+            ("sent_bytes", "Bytes of messages sent.", stats.sent_bytes),
+        ):
+            yield CounterMetricFamily(f"tidegate_{name}", text, value=value)
+
+    def _models(self) -> Iterator[Metric]:
+        info = InfoMetricFamily("tidegate_model", "Loaded models.", labels=_MODEL)
+        steps = CounterMetricFamily(
+            "tidegate_steps", "Observations and tokens that were run.", labels=_MODEL
+        )
+        rows = _histogram("batch_rows", "Rows of a run of the network, padding included.")
+        queued = _histogram(
+            "queue_seconds", "Time for which the oldest message of a batch waited for its run."
+        )
+        runs = _histogram("run_seconds", "Time of a run of the network.")
+        for model in self._service.repository.list():
+            labels, stats = _labels(model), model.stats
+            info.add_metric(
+                labels,
+                {
+                    "sha256": model.sha256,
+                    "provider": model.session.provider,
+                    "aliases": ",".join(model.aliases),
+                },
+            )
+            steps.add_metric(labels, stats.steps)
+            _add(rows, labels, stats.rows)
+            _add(queued, labels, stats.queue_seconds)
+            _add(runs, labels, stats.run_seconds)
+        yield from (info, steps, rows, queued, runs)
+
+    def _series(self) -> Iterator[Metric]:
+        held = GaugeMetricFamily("tidegate_series", "Series whose state is held.", labels=_MODEL)
+        size = GaugeMetricFamily(
+            "tidegate_state_bytes", "Memory reserved for the states of series.", labels=_MODEL
+        )
+        for table in self._service.tables:
+            labels, slots = _labels(table.model), table.slots
+            held.add_metric(labels, slots.used)
+            size.add_metric(labels, slots.size * sum(state.nbytes for state in table.model.states))
+        yield from (held, size)
+
+
+class MetricsServer:
+    """Answers `GET /metrics`.
+
+    Attributes:
+        port: The port it listens on.
+
+    Args:
+        service: Whose numbers.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+
+    Raises:
+        OSError: The port cannot be bound.
+    """
+
+    def __init__(self, service: Service, host: str, port: int) -> None:
+        registry = CollectorRegistry()
+        registry.register(ServiceCollector(service))
+        # Memory, processor time and open files of the process; what Python is; its garbage.
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        try:
+            self._server, self._thread = start_http_server(port, host.strip("[]"), registry)
+        except OSError as error:
+            raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+        self.port = self._server.server_port
+
+    def close(self) -> None:
+        """Ends it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _labels(model: Model) -> list[str]:
+    return [model.name, model.version]
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"tidegate_{name}", text, value=value)
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, str], values: Mapping[tuple[str, str], int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"tidegate_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, text: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"tidegate_{name}", text, labels=_MODEL)
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
+    counts = accumulate(histogram.counts)
+    family.add_metric(labels, list(zip(bounds, counts, strict=True)), histogram.total)
