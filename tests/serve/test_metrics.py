@@ -6,14 +6,13 @@ import json
 import logging
 import signal
 import socket
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from support.metrics import Scraper, free_port
 from support.server import ServerProcess, running_server
 from support.streams import RawStream
 from tidegate.client import Client, NotFoundError
@@ -24,34 +23,6 @@ from tidegate.v1 import inference_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-Scraped = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Scraper:
-    """Reads the metrics of a server."""
-
-    def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/metrics"
-
-    def read(self) -> Scraped:
-        with urllib.request.urlopen(self._url, timeout=5) as answer:  # noqa: S310 - http
-            families = text_string_to_metric_families(answer.read().decode())
-            return {
-                (sample.name, frozenset(sample.labels.items())): sample.value
-                for family in families
-                for sample in family.samples
-            }
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.read().get((f"tidegate_{name}", frozenset(labels.items())), 0.0)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_the_highest_version_is_the_default_by_number(models: Path) -> None:
     repository = Repository(Settings(models=models, provider="cpu"))
     assert repository.get("versions").version == "10"
     assert repository.get("versions", alias="champion").version == "2"
-    assert repository.get("versions", version="2").aliases == ("champion",)
+    assert repository.aliases(repository.get("versions", version="2")) == ("champion",)
     with pytest.raises(NotFoundError, match="there is no model 'x'"):
         repository.get("x")
 

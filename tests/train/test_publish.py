@@ -1,5 +1,6 @@
 """Where a server finds a model."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def test_a_file_goes_to_its_name_and_version(file: Path, tmp_path: Path) -> None
     assert target == tmp_path / "models" / "co2" / "3" / "model.onnx"
     assert target.read_bytes() == b"one"
     assert not (tmp_path / "models" / "co2" / "aliases.json").exists()
+
+
+def test_its_checksum_lies_beside_it_as_sha256sum_writes_it(file: Path, tmp_path: Path) -> None:
+    target = publish(file, tmp_path, "co2", "1")
+
+    digest = hashlib.sha256(b"one").hexdigest()
+    assert target.with_name("model.onnx.sha256").read_text() == f"{digest}  model.onnx\n"
 
 
 def test_an_alias_moves_and_the_others_stay(file: Path, tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ class StreamForecastResponse(google.protobuf.message.Message):
     ERROR_FIELD_NUMBER: builtins.int
     FINISHED_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
+    SUPERSEDED_FIELD_NUMBER: builtins.int
     @property
     def started(self) -> Global___Started: ...
     @property
@@ -198,6 +199,8 @@ class StreamForecastResponse(google.protobuf.message.Message):
     def finished(self) -> Global___Finished: ...
     @property
     def draining(self) -> Global___Draining: ...
+    @property
+    def superseded(self) -> Global___Superseded: ...
     def __init__(
         self,
         *,
@@ -207,10 +210,11 @@ class StreamForecastResponse(google.protobuf.message.Message):
         error: Global___SeriesError | None = ...,
         finished: Global___Finished | None = ...,
         draining: Global___Draining | None = ...,
+        superseded: Global___Superseded | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "draining", b"draining", "error", b"error", "finished", b"finished", "forecasts", b"forecasts", "response", b"response", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "draining", b"draining", "error", b"error", "finished", b"finished", "forecasts", b"forecasts", "response", b"response", "started", b"started"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["started", "forecasts", "checkpoints", "error", "finished", "draining"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "draining", b"draining", "error", b"error", "finished", b"finished", "forecasts", b"forecasts", "response", b"response", "started", b"started", "superseded", b"superseded"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "draining", b"draining", "error", b"error", "finished", b"finished", "forecasts", b"forecasts", "response", b"response", "started", b"started", "superseded", b"superseded"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["started", "forecasts", "checkpoints", "error", "finished", "draining", "superseded"] | None: ...
 
 Global___StreamForecastResponse: typing_extensions.TypeAlias = StreamForecastResponse
 
@@ -510,6 +514,34 @@ class Draining(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "seconds", b"seconds"]) -> None: ...
 
 Global___Draining: typing_extensions.TypeAlias = Draining
+
+@typing.final
+class Superseded(google.protobuf.message.Message):
+    """Another version has taken the place of the one that this stream runs. Open the
+    stream again and start its series anew, with some of their history: a state of
+    one version means nothing to another.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    SECONDS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    version: builtins.str
+    """What the reference in `start` means now; empty: nothing any more."""
+    seconds: builtins.float
+    """Seconds until the stream is ended with ABORTED."""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        version: builtins.str = ...,
+        seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "seconds", b"seconds", "version", b"version"]) -> None: ...
+
+Global___Superseded: typing_extensions.TypeAlias = Superseded
 
 @typing.final
 class ForecastRequest(google.protobuf.message.Message):

@@ -97,20 +97,24 @@ def observed(
     call_fields.set(fields)
     context.set_trailing_metadata(((REQUEST_ID, number),))
     begin = time.monotonic()
-    code = "OK"
-    try:
-        yield fields
-    except BaseException as error:
-        code = _code(context, error)
-        raise
-    finally:
+
+    def end(code: str) -> None:
         stats.calls[method, code] += 1
         level = logging.INFO if stream or code != "OK" else logging.DEBUG
         if logger.isEnabledFor(level):
             seconds = round(time.monotonic() - begin, 6)
-            logger.log(
-                level, "call ended", extra={"method": method, "code": code, "seconds": seconds}
-            )
+            extra = {"method": method, "code": code, "seconds": seconds}
+            logger.log(level, "call ended", extra=extra)
+
+    try:
+        yield fields
+    except GeneratorExit:
+        # The event loop has ended before the call.
+        raise
+    except BaseException as error:
+        end(_code(context, error))
+        raise
+    end("OK")
 
 
 def _request_id(context: Context) -> str:

@@ -9,10 +9,11 @@
     │   └── CheckpointMismatchError  a genuine token of another model, version or series
     ├── OffsetGapError           rows are missing between what is known and what was sent
     ├── AlreadyExistsError       a series key that is live already
+    ├── AbortedError             what went on until now and cannot any more
     ├── ResourceExhaustedError   a limit of the settings is reached
     ├── UnavailableError         the server is draining
     ├── PoisonedStateError       the network itself produced NaN or infinity
-    └── LoadError                a model file that cannot be served; startup only
+    └── LoadError                a model file that cannot be served
 
 The texts go to clients: they name the argument, the value and the remedy, and
 never hold anything of the server's insides.
@@ -32,6 +33,7 @@ class Code(IntEnum):
     ALREADY_EXISTS = 6
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
+    ABORTED = 10
     OUT_OF_RANGE = 11
     INTERNAL = 13
     UNAVAILABLE = 14
@@ -91,6 +93,12 @@ class AlreadyExistsError(ServingError):
     """The series key is live already."""
 
     code = Code.ALREADY_EXISTS
+
+
+class AbortedError(ServingError):
+    """What went on until now cannot any more."""
+
+    code = Code.ABORTED
 
 
 class ResourceExhaustedError(ServingError):

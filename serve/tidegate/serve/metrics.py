@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -61,6 +61,13 @@ class ServiceCollector:
             ("code", "model"),
             stats.errors.copy(),
         )
+        failures = service.repository.failures.copy()
+        yield _counter(
+            "model_load_failures",
+            "Versions that could not be loaded; without a model: sources that could not be read.",
+            ("model",),
+            failures,
+        )
         for name, text, value in (
             ("received_bytes", "Bytes of messages received.", stats.received_bytes),
             ("sent_bytes", "Bytes of messages sent.", stats.sent_bytes),
@@ -84,7 +91,7 @@ class ServiceCollector:
                 {
                     "sha256": model.sha256,
                     "provider": model.session.provider,
-                    "aliases": ",".join(model.aliases),
+                    "aliases": ",".join(self._service.repository.aliases(model)),
                 },
             )
             steps.add_metric(labels, stats.steps)
@@ -147,12 +154,11 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"tidegate_{name}", text, value=value)
 
 
-def _counter(
-    name: str, text: str, labels: tuple[str, str], values: Mapping[tuple[str, str], int]
-) -> CounterMetricFamily:
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> Metric:
+    """A counter; the keys of the values are a label or a tuple of labels."""
     family = CounterMetricFamily(f"tidegate_{name}", text, labels=labels)
     for key, value in values.items():
-        family.add_metric(key, value)
+        family.add_metric((key,) if isinstance(key, str) else key, value)
     return family
 
 

@@ -35,8 +35,8 @@ class Model:
     Attributes:
         name: The model's name.
         version: Its version, an integer as text.
-        aliases: Other names of this version.
         sha256: Hexadecimal digest of the ONNX file.
+        size: Bytes of the ONNX file.
         session: The loaded graph.
         spec: What the file says about itself.
         digest: SHA-256 of the spec's JSON; checkpoints are bound to it.
@@ -47,11 +47,11 @@ class Model:
     name: str
     version: str
     sha256: str
+    size: int
     session: Session
     spec: pb.ModelSpec
     digest: bytes
     states: tuple[StateLayout, ...]
-    aliases: tuple[str, ...] = field(default=())
     stats: ModelStats = field(default_factory=ModelStats)
 
     @property
@@ -110,14 +110,22 @@ class Model:
         return f"it is {name}"
 
 
-def load_model(name: str, version: str, path: Path, settings: Settings) -> Model:
+def load_model(name: str, version: str, path: Path, settings: Settings, sha256: str = "") -> Model:
     """Loads, checks and warms up one file.
+
+    Args:
+        name: The model's name.
+        version: Its version.
+        path: Of the ONNX file.
+        settings: Where it runs.
+        sha256: The digest that its publisher gave, hexadecimal; empty: none.
 
     Raises:
         LoadError: The text names the file and the reason.
     """
     try:
         content = path.read_bytes()
+        digest = _digest(content, sha256)
         session = Session(content, settings.provider, settings.threads)
         text = session.spec_text
         spec = read_spec(text)
@@ -128,9 +136,19 @@ def load_model(name: str, version: str, path: Path, settings: Settings) -> Model
             prove_streaming(session, spec, states)
     except (LoadError, OSError) as error:
         raise LoadError(f"{path}: {error}") from error
-    sha256 = hashlib.sha256(content).hexdigest()
     logger.info(
         "loaded model",
-        extra={"model": name, "version": version, "provider": session.provider, "sha256": sha256},
+        extra={"model": name, "version": version, "provider": session.provider, "sha256": digest},
     )
-    return Model(name, version, sha256, session, spec, spec_digest(text), states)
+    return Model(name, version, digest, len(content), session, spec, spec_digest(text), states)
+
+
+def _digest(content: bytes, published: str) -> str:
+    """The file's SHA-256, which is the published one where there is one."""
+    digest = hashlib.sha256(content).hexdigest()
+    if published not in ("", digest):
+        raise LoadError(
+            f"the file's SHA-256 is {digest}, its publisher gave {published}: it is damaged or "
+            "not written to its end"
+        )
+    return digest

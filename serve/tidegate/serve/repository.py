@@ -1,54 +1,67 @@
-"""The models of a folder: `<name>/<version>/model.onnx` and `<name>/aliases.json`."""
+"""The loaded models, and how they follow their source."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.serve.errors import LoadError, NotFoundError
 from tidegate.serve.model import Model, load_model
+from tidegate.serve.source import FolderSource
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from tidegate.serve.settings import Settings
+    from tidegate.serve.source import Listed, Source
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """One name: its loaded versions in ascending order, and what its aliases point to."""
+
+    versions: Mapping[str, Model]
+    aliases: Mapping[str, str]
 
 
 class Repository:
-    """All models of a folder, loaded when the server starts.
+    """All models of a source.
+
+    What is served changes as a whole, in `apply`; `prepare` does the work for
+    it in any thread. A version that cannot be loaded changes nothing for
+    those that are: it is logged, counted, and tried again when asked next.
+
+    Attributes:
+        failures: Versions that could not be loaded, and lists that could not
+            be read (under the name ""), by name.
 
     Args:
-        settings: Names the folder, the provider and the threads.
+        settings: Names the folder, the provider, the threads and the limit.
+        source: Where the models come from; without one, the folder.
 
     Raises:
         LoadError: There is no model, or one of them cannot be served.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._models: dict[str, dict[str, Model]] = {}
-        self._aliases: dict[str, dict[str, str]] = {}
-        if not settings.models.is_dir():
-            raise LoadError(f"models folder {settings.models} does not exist: pass --models FOLDER")
-        for folder in sorted(settings.models.iterdir()):
-            files = _version_files(folder)
-            if files:
-                self._load(folder, files, settings)
-        if not self._models:
-            raise LoadError(f"models folder {settings.models} holds no <name>/<version>/model.onnx")
+    def __init__(self, settings: Settings, source: Source | None = None) -> None:
+        self._settings = settings
+        self._source = source or FolderSource(settings.models)
+        self.failures: Counter[str] = Counter()
+        # The text last logged of each failure, so that a log says it once.
+        self._logged: dict[tuple[str, str], str] = {}
+        self._loaded: dict[str, Loaded] = {}
+        held: list[Model] = []
+        for name, listed in self._source.list().items():
+            versions = {version: self._load(name, version, held) for version in listed.versions}
+            self._loaded[name] = Loaded(versions, listed.aliases)
 
-    def _load(self, folder: Path, files: dict[str, Path], settings: Settings) -> None:
-        aliases = _read_aliases(folder / "aliases.json", files)
-        self._aliases[folder.name] = aliases
-        self._models[folder.name] = {}
-        for version, path in files.items():
-            names = tuple(sorted(alias for alias, v in aliases.items() if v == version))
-            model = load_model(folder.name, version, path, settings)
-            self._models[folder.name][version] = replace(model, aliases=names)
-
-    def list(self) -> list[Model]:
-        """All models, by name and version."""
-        return [model for versions in self._models.values() for model in versions.values()]
+    def aliases(self, model: Model) -> tuple[str, ...]:
+        """Names that point to this version now."""
+        one = self._loaded.get(model.name)
+        aliases = one.aliases.items() if one else ()
+        return tuple(sorted(alias for alias, version in aliases if version == model.version))
 
     def get(self, name: str, *, version: str = "", alias: str = "") -> Model:
         """Finds a model; without version and alias, its highest version.
@@ -56,13 +69,12 @@ class Repository:
         Raises:
             NotFoundError: The text lists what there is.
         """
-        versions = self._models.get(name)
-        if versions is None:
+        if name not in self._loaded:
             raise NotFoundError(
-                f"there is no model {name!r}; this server has {sorted(self._models)}"
+                f"there is no model {name!r}; this server has {sorted(self._loaded)}"
             )
+        versions, aliases = self._loaded[name]
         if alias:
-            aliases = self._aliases[name]
             if alias not in aliases:
                 raise NotFoundError(
                     f"model {name!r} has no alias {alias!r}; it has {sorted(aliases)}"
@@ -76,32 +88,89 @@ class Repository:
             )
         return versions[version]
 
+    def prepare(self) -> Mapping[str, Loaded]:
+        """Loads what is new in the source; returns what should be served from now on.
 
-def _version_files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    files = {
-        path.parent.name: path
-        for path in folder.glob("*/model.onnx")
-        # "01" and "1" would be two names of one version.
-        if path.parent.name.isascii() and path.parent.name.isdigit()
-        if str(int(path.parent.name)) == path.parent.name
-    }
-    return dict(sorted(files.items(), key=lambda item: int(item[0])))
+        Nothing is served differently until `apply`. One at a time.
+        """
+        try:
+            listed = self._source.list()
+        except LoadError as error:
+            self._fail("", "", error)
+            return self._loaded
+        self._logged.pop(("", ""), None)
+        loaded: dict[str, Loaded] = {}
+        held = self.list()
+        for name, one in listed.items():
+            versions = dict(self._versions(name, one, held))
+            if versions:
+                loaded[name] = Loaded(versions, self._usable(name, one, versions))
+        return loaded
 
+    def apply(self, loaded: Mapping[str, Loaded]) -> bool:
+        """Serves what `prepare` returned; says whether that is anything new."""
+        before, self._loaded = self._loaded, dict(loaded)
+        return before != self._loaded
 
-def _read_aliases(path: Path, versions: dict[str, Path]) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    try:
-        aliases = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(aliases, dict):
-        raise LoadError(f'{path} must be an object such as {{"champion": "1"}}')
-    for alias, version in aliases.items():
-        if version not in versions:
+    def _versions(
+        self, name: str, listed: Listed, held: list[Model]
+    ) -> Iterator[tuple[str, Model]]:
+        """The listed versions that are loaded already or can be loaded."""
+        known = self._loaded[name].versions if name in self._loaded else {}
+        found = False
+        for version in listed.versions:
+            model = known.get(version)
+            if model is None:
+                try:
+                    model = self._load(name, version, held)
+                except LoadError as error:
+                    self._fail(name, version, error)
+                    continue
+                self._logged.pop((name, version), None)
+            found = True
+            yield version, model
+        if not found:
+            # What takes their place cannot be loaded: these stay.
+            yield from known.items()
+
+    def _usable(self, name: str, listed: Listed, versions: dict[str, Model]) -> Mapping[str, str]:
+        """The aliases; one whose new version failed stays where it was, with that version."""
+        aliases = {}
+        before = self._loaded.get(name, Loaded({}, {}))
+        for alias, version in listed.aliases.items():
+            if version in versions:
+                aliases[alias] = version
+            elif alias in before.aliases:
+                aliases[alias] = before.aliases[alias]
+                versions.setdefault(aliases[alias], before.versions[aliases[alias]])
+        return aliases
+
+    def _load(self, name: str, version: str, held: list[Model]) -> Model:
+        """Loads one version and adds it to those that are held in memory."""
+        path, sha256 = self._source.fetch(name, version)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise LoadError(f"{path}: {error.strerror}") from error
+        total, limit = size + sum(one.size for one in held), self._settings.max_model_bytes
+        if total > limit:
             raise LoadError(
-                f"{path}: alias {alias!r} names version {version!r}; there is {sorted(versions)}"
+                f"{path}: with its {size} bytes the models would have {total}, over the limit of "
+                f"{limit} (--max-model-bytes): remove a version, or raise the limit"
             )
-    return aliases
+        model = load_model(name, version, path, self._settings, sha256)
+        held.append(model)
+        return model
+
+    def _fail(self, name: str, version: str, error: LoadError) -> None:
+        self.failures[name] += 1
+        text = str(error)
+        if self._logged.get((name, version)) != text:
+            self._logged[name, version] = text
+            logger.error(
+                "models cannot be loaded: %s", text, extra={"model": name, "version": version}
+            )
+
+    def list(self) -> list[Model]:
+        """All models, by name and version."""
+        return [model for one in self._loaded.values() for model in one.versions.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,8 +15,10 @@ from grpc_reflection.v1alpha import reflection
 
 from tidegate.serve.calls import ByteCounter
 from tidegate.serve.metrics import MetricsServer
+from tidegate.serve.rollover import Rollover
 from tidegate.serve.service import Service
 from tidegate.serve.servicers import InferenceServicer
+from tidegate.serve.watcher import Watcher
 from tidegate.v1 import inference_pb2, inference_pb2_grpc
 
 if TYPE_CHECKING:
@@ -48,6 +51,10 @@ class Server:
         self._settings = settings
         self._service = Service(settings)
         self._servicer = InferenceServicer(self._service)
+        self._rollover = Rollover(self._service, self._servicer)
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="tidegate-load")
+        self._watching: asyncio.Task[None] | None = None
+        self._shown: set[str] = set()
         self._metrics: MetricsServer | None = None
         self.port = settings.port
         self.metrics_port = settings.metrics_port
@@ -81,15 +88,21 @@ class Server:
             self._close_metrics()
             raise OSError(f"cannot listen on {address}: is it in use?") from error
         await self._server.start()
-        # "" is the server as a whole; each model has its own name beside it.
-        for name in ("", SERVICE_NAME, *{m.name for m in self._service.repository.list()}):
-            await self._health.set(name, _SERVING)
+        await self._health.set("", _SERVING)
+        await self._health.set(SERVICE_NAME, _SERVING)
+        await self._show_models()
+        if settings.poll_seconds:
+            watcher = Watcher(self._service.repository, self._loader, self._models_changed)
+            self._watching = asyncio.create_task(watcher.run(settings.poll_seconds))
 
     async def drain(self) -> None:
         """Refuses new streams, tells the live ones, and ends within `drain_seconds`."""
         seconds = self._settings.drain_seconds
         deadline = asyncio.get_running_loop().time() + seconds
         self._service.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
+        self._rollover.close()
         await self._health.enter_graceful_shutdown()
         logger.info("draining", extra={"streams": len(self._service.calls), "seconds": seconds})
         try:
@@ -99,7 +112,22 @@ class Server:
             logger.warning("some streams did not read the notice")
         await self._server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
         self._service.close()
+        self._loader.shutdown()
         self._close_metrics()
+
+    async def _models_changed(self) -> None:
+        await self._show_models()
+        self._rollover.check()
+        self._service.forget_removed()
+
+    async def _show_models(self) -> None:
+        """Health has each model under its name beside the server as a whole, which is ""."""
+        names = {model.name for model in self._service.repository.list()}
+        for name in self._shown - names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        for name in names:
+            await self._health.set(name, _SERVING)
+        self._shown |= names
 
     def _serve_metrics(self) -> None:
         settings = self._settings

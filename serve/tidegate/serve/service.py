@@ -99,6 +99,15 @@ class Service:
         """Frees the series of a stream that has ended."""
         self._calls.discard(call)
         call.close()
+        self.forget_removed()
+
+    def forget_removed(self) -> None:
+        """Frees what is kept of models that are served no more and that no stream uses."""
+        kept = {*self.repository.list(), *(call.model for call in self._calls)}
+        for model in self._batchers.keys() - kept:
+            del self._batchers[model]
+        for model in self._annotators.keys() - kept:
+            del self._annotators[model]
 
     def series(self, model: Model) -> tuple[SeriesTable, Batcher]:
         """The live series of a model and what runs them."""

@@ -69,14 +69,16 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         """All models that are served."""
-        models = self._service.repository.list()
-        return pb.ListModelsResponse(models=[_info(model) for model in models])
+        repository = self._service.repository
+        infos = [_info(model, repository.aliases(model)) for model in repository.list()]
+        return pb.ListModelsResponse(models=infos)
 
     @_with_status
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """What one model says about itself."""
         model = self._model(request.model)
-        return pb.GetModelResponse(info=_info(model), spec=model.spec)
+        info = _info(model, self._service.repository.aliases(model))
+        return pb.GetModelResponse(info=info, spec=model.spec)
 
     @_with_status
     async def Forecast(self, request: pb.ForecastRequest, context: Context) -> pb.ForecastResponse:
@@ -122,11 +124,26 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                 if len(responses) > 1:
                     self._count_errors(call, responses)
                 await writer.write(responses)
+        except asyncio.CancelledError:
+            if writer.ended is None:
+                raise
+            raise writer.ended from None
         finally:
             if call.model is not None:
                 _note(call.model)
             del self._writers[call]
             self._service.close_stream(call)
+            writer.close()
+
+    def tell(self, call: StreamCall, response: pb.StreamForecastResponse) -> None:
+        """Sends a live stream what it has not asked for, as soon as the client reads."""
+        if call in self._writers:
+            self._writers[call].post(response)
+
+    def end(self, call: StreamCall, error: ServingError) -> None:
+        """Ends a live stream with the status of an error."""
+        if call in self._writers:
+            self._writers[call].end(error)
 
     async def announce_drain(self, seconds: float) -> None:
         """Tells every live stream that the server is about to stop."""
@@ -160,11 +177,40 @@ class _Writer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = asyncio.Lock()
+        self._posted: list[pb.StreamForecastResponse] = []
+        self._posting: asyncio.Task[None] | None = None
+        self._task = asyncio.current_task()
+        self.ended: ServingError | None = None
 
     async def write(self, responses: list[pb.StreamForecastResponse]) -> None:
         async with self._lock:
             for response in responses:
                 await self._context.write(response)
+
+    def post(self, response: pb.StreamForecastResponse) -> None:
+        """Writes a notice as soon as the client reads; the caller does not wait for that."""
+        self._posted.append(response)
+        if self._posting is None:
+            self._posting = asyncio.get_running_loop().create_task(self._write_posted())
+            # A stream that breaks meanwhile needs no notice.
+            self._posting.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def end(self, error: ServingError) -> None:
+        """Interrupts the call, wherever it waits; `ended` is why."""
+        self.ended = error
+        if self._task is not None:
+            self._task.cancel()
+
+    def close(self) -> None:
+        """Gives up notices that the client has not read."""
+        if self._posting is not None:
+            self._posting.cancel()
+
+    async def _write_posted(self) -> None:
+        while self._posted:
+            responses, self._posted = self._posted, []
+            await self.write(responses)
+        self._posting = None
 
 
 def _note(model: Model) -> None:
@@ -174,11 +220,11 @@ def _note(model: Model) -> None:
         fields["model"] = model.name
 
 
-def _info(model: Model) -> pb.ModelInfo:
+def _info(model: Model, aliases: tuple[str, ...]) -> pb.ModelInfo:
     return pb.ModelInfo(
         name=model.name,
         version=model.version,
-        aliases=model.aliases,
+        aliases=aliases,
         task=model.spec.task,
         direction=model.spec.direction,
         sha256=model.sha256,

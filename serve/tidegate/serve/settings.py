@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 Provider = Literal["cpu", "cuda", "auto"]
 
-_MAY_BE_ZERO = {"port", "metrics_port", "drain_seconds", "inline_rows"}
+_MAY_BE_ZERO = {"port", "metrics_port", "drain_seconds", "poll_seconds", "drain_old", "inline_rows"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,21 @@ class ModelSettings:
         provider: Where the networks run; "auto" is CUDA where it works.
         threads: Threads of ONNX Runtime within one run. More than one rarely
             pays for small recurrent networks.
+        poll_seconds: Time between two looks for new versions and moved
+            aliases, a fifth more or less; 0: they are never looked for.
+        drain_old: Seconds for which a live stream may stay on a version that
+            another one has replaced. Then it is asked to restart, and ended
+            after drain_seconds.
+        max_model_bytes: Size of all loaded ONNX files; a version over it is
+            not loaded.
     """
 
     models: Path = Path("models")
     provider: Provider = "auto"
     threads: int = 1
+    poll_seconds: float = 5.0
+    drain_old: float = 600.0
+    max_model_bytes: int = 4 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,7 @@ class StreamCall:
         self._number = number
         self._service = service
         self._model: Model | None = None
+        self._reference = pb.ModelReference()
         self._table: SeriesTable
         self._batcher: Batcher
 
@@ -57,6 +58,11 @@ class StreamCall:
     def model(self) -> Model | None:
         """The model that the call runs; none before the first `start`."""
         return self._model
+
+    @property
+    def reference(self) -> pb.ModelReference:
+        """The model as the first `start` named it."""
+        return self._reference
 
     async def handle(self, request: pb.StreamForecastRequest) -> list[Response]:
         """Answers one message.
@@ -101,6 +107,7 @@ class StreamCall:
             model.require_forecasting()
             self._table, self._batcher = self._service.series(model)
             self._model = model
+            self._reference.CopyFrom(reference)
         elif model is not self._model:
             raise FailedPreconditionError(
                 f"this stream runs {self._model.label} and was asked to start {model.label}: "

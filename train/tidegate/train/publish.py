@@ -1,5 +1,6 @@
 """Puts an exported file where a server finds it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ def publish(
 ) -> Path:
     """Copies a file to ``<repository>/<name>/<version>/model.onnx``.
 
+    Its checksum goes beside it, as ``model.onnx.sha256`` for ``sha256sum -c``.
     A published version never changes: another file takes another version.
 
     Args:
@@ -33,6 +35,9 @@ def publish(
     if target.exists() and target.read_bytes() != source.read_bytes():
         raise ValueError(f"version={version!r} of {name!r} exists in {repository}; give a new one")
     target.parent.mkdir(parents=True, exist_ok=True)
+    # The checksum first: a server takes a file as soon as it is there.
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    target.with_name("model.onnx.sha256").write_text(f"{digest}  model.onnx\n")
     _replace(target, source)
     if alias is not None:
         _move_alias(folder / "aliases.json", alias, version)
