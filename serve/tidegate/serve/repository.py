@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.serve.errors import LoadError, NotFoundError
 from tidegate.serve.model import Model, load_model
-from tidegate.serve.source import FolderSource
+from tidegate.serve.source import make_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tidegate.serve.settings import Settings
-    from tidegate.serve.source import Listed, Source
+    from tidegate.serve.source import Listed
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +38,16 @@ class Repository:
             be read (under the name ""), by name.
 
     Args:
-        settings: Names the folder, the provider, the threads and the limit.
-        source: Where the models come from; without one, the folder.
+        settings: Source, provider, threads and limit.
 
     Raises:
         LoadError: There is no model, or one of them cannot be served.
+        ValueError: The source is named wrongly.
     """
 
-    def __init__(self, settings: Settings, source: Source | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._source = source or FolderSource(settings.models)
+        self._source = make_source(settings)
         self.failures: Counter[str] = Counter()
         # The text last logged of each failure, so that a log says it once.
         self._logged: dict[tuple[str, str], str] = {}
@@ -106,6 +106,11 @@ class Repository:
             if versions:
                 loaded[name] = Loaded(versions, self._usable(name, one, versions))
         return loaded
+
+    @property
+    def is_source_failing(self) -> bool:
+        """Whether the last list could not be read."""
+        return ("", "") in self._logged
 
     def apply(self, loaded: Mapping[str, Loaded]) -> bool:
         """Serves what `prepare` returned; says whether that is anything new."""

@@ -13,7 +13,15 @@ from typing import Literal, get_args
 
 Provider = Literal["cpu", "cuda", "auto"]
 
-_MAY_BE_ZERO = {"port", "metrics_port", "drain_seconds", "poll_seconds", "drain_old", "inline_rows"}
+_MAY_BE_ZERO = {
+    "port",
+    "metrics_port",
+    "drain_seconds",
+    "poll_seconds",
+    "drain_old",
+    "max_parity_error",
+    "inline_rows",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +30,12 @@ class ModelSettings:
 
     Attributes:
         models: Folder of `<name>/<version>/model.onnx`.
+        registry: Models of MLflow's registry, served in place of the folder's:
+            "models:/co2@champion" or "models:/co2/3", with commas between several.
+        registry_uri: Of MLflow's registry. Without it, what MLflow's own
+            environment variables say.
+        max_parity_error: A registered version whose `parity_max_abs`, the largest
+            difference between ONNX Runtime and PyTorch, is above is not served.
         provider: Where the networks run; "auto" is CUDA where it works.
         threads: Threads of ONNX Runtime within one run. More than one rarely
             pays for small recurrent networks.
@@ -35,6 +49,9 @@ class ModelSettings:
     """
 
     models: Path = Path("models")
+    registry: str = ""
+    registry_uri: str = ""
+    max_parity_error: float = 1e-3
     provider: Provider = "auto"
     threads: int = 1
     poll_seconds: float = 5.0

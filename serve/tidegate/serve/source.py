@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from tidegate.serve.settings import Settings
+
 _CHECKSUM = "model.onnx.sha256"
 
 
@@ -88,6 +90,26 @@ class FolderSource:
         """See `Source.fetch`."""
         path = self._folder / name / version / "model.onnx"
         return Fetched(path, _checksum(path.with_name(_CHECKSUM)))
+
+
+def make_source(settings: Settings) -> Source:
+    """The registry if one is asked for, else the folder.
+
+    Raises:
+        LoadError: MLflow is not installed.
+        ValueError: What is asked for is no model of a registry.
+    """
+    if not settings.registry:
+        return FolderSource(settings.models)
+    try:
+        # MLflow takes seconds to load, and few servers need it.
+        from tidegate.serve.registry import RegistrySource
+    except ModuleNotFoundError as error:
+        raise LoadError(
+            f"--registry needs MLflow, but there is no module {error.name!r}: "
+            "pip install 'tidegate[registry]'"
+        ) from error
+    return RegistrySource(settings.registry, settings.registry_uri, settings.max_parity_error)
 
 
 def _versions(folder: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Replicas that were started together must not ask together for ever.
 _JITTER = 0.2
+_LONGEST_PAUSE = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,14 @@ class Watcher:
 
     async def run(self, seconds: float) -> None:
         """Looks again after about so many seconds, until it is cancelled."""
+        pause = seconds
         while True:
-            await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+            await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
             try:
                 await self.poll()
             except Exception:
                 # What is served goes on being served.
                 logger.exception("looking for new models failed")
+            failing = self._repository.is_source_failing
+            # A registry that is down is not helped by being asked more often.
+            pause = min(2 * pause, max(seconds, _LONGEST_PAUSE)) if failing else seconds
