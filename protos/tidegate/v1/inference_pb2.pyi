@@ -441,6 +441,7 @@ class SeriesError(google.protobuf.message.Message):
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     EXPECTED_OFFSET_FIELD_NUMBER: builtins.int
+    RETRY_SECONDS_FIELD_NUMBER: builtins.int
     key: builtins.str
     handle: builtins.int
     code: builtins.int
@@ -448,6 +449,8 @@ class SeriesError(google.protobuf.message.Message):
     message: builtins.str
     expected_offset: builtins.int
     """With OUT_OF_RANGE: the offset the series expects."""
+    retry_seconds: builtins.float
+    """With RESOURCE_EXHAUSTED: seconds after which to try again; 0: waiting will not help."""
     def __init__(
         self,
         *,
@@ -456,8 +459,9 @@ class SeriesError(google.protobuf.message.Message):
         code: builtins.int = ...,
         message: builtins.str = ...,
         expected_offset: builtins.int = ...,
+        retry_seconds: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "expected_offset", b"expected_offset", "handle", b"handle", "key", b"key", "message", b"message"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "expected_offset", b"expected_offset", "handle", b"handle", "key", b"key", "message", b"message", "retry_seconds", b"retry_seconds"]) -> None: ...
 
 Global___SeriesError: typing_extensions.TypeAlias = SeriesError
 

@@ -1,5 +1,6 @@
 """Talks to a tidegate server: forecasts along live series, labels for sentences."""
 
+from tidegate.client.channel import Security
 from tidegate.client.client import Annotation, Client, ModelInfo
 from tidegate.client.errors import (
     AlreadyExistsError,
@@ -8,8 +9,10 @@ from tidegate.client.errors import (
     InvalidArgumentError,
     NotFoundError,
     OffsetError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from tidegate.client.stream import ForecastStream
@@ -25,7 +28,10 @@ __all__ = [
     "ModelInfo",
     "NotFoundError",
     "OffsetError",
+    "PermissionDeniedError",
     "ResourceExhaustedError",
+    "Security",
     "ServerError",
+    "UnauthenticatedError",
     "UnavailableError",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tidegate.client import Client, ClientError
+from tidegate.client import Client, ClientError, Security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        with Client(options.target) as client:
+        with Client(options.target, security=_security(options)) as client:
             options.command(client, options)
     except (ClientError, ValueError, OSError) as error:
         print(f"tidegate-client: {error}", file=sys.stderr)
@@ -39,6 +40,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", default="127.0.0.1:50051", help="HOST:PORT. Default: 127.0.0.1:50051."
     )
+    security = parser.add_argument_group("security")
+    security.add_argument("--tls", action="store_true", help="encrypt")
+    for option, text in (
+        ("--tls-ca", "PEM file of the authorities to believe, in place of the system's"),
+        ("--tls-certificate", "PEM file of the client's certificate"),
+        ("--tls-key", "PEM file of the certificate's key"),
+        ("--token-file", "file of the bearer token; without it, the variable TIDEGATE_TOKEN"),
+    ):
+        security.add_argument(option, type=Path, help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     models = commands.add_parser("models", help="list the models of the server")
     models.set_defaults(command=_models)
@@ -58,6 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     annotate.add_argument("file", nargs="?", default="-", help="text file; - reads stdin")
     annotate.set_defaults(command=_annotate)
     return parser
+
+
+def _security(options: argparse.Namespace) -> Security:
+    file = options.token_file
+    token = file.read_text(encoding="utf-8") if file else os.environ.get("TIDEGATE_TOKEN", "")
+    return Security(
+        tls=options.tls or bool(options.tls_ca or options.tls_certificate),
+        ca=options.tls_ca,
+        certificate=options.tls_certificate,
+        key=options.tls_key,
+        token=token.strip(),
+    )
 
 
 def _models(client: Client, _: argparse.Namespace) -> None:

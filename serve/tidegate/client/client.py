@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import grpc
 import numpy as np
 
+from tidegate.client.channel import PLAIN, Security, open_channel
 from tidegate.client.errors import from_rpc
 from tidegate.client.stream import ForecastStream
 from tidegate.v1 import inference_pb2 as pb
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
-
-_MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -62,20 +61,15 @@ class Client:
     Args:
         target: "HOST:PORT".
         timeout: Seconds that a call may take; a stream may take for ever.
+        security: TLS and the token; by default neither.
+
+    Raises:
+        OSError: A file of certificates cannot be read.
     """
 
-    def __init__(self, target: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, target: str, *, timeout: float = 30.0, security: Security = PLAIN) -> None:
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(
-            target,
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-                # A stream whose server vanished without a word ends after this.
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-            ],
-        )
+        self._channel = open_channel(target, security)
         self._stub = pb_grpc.InferenceServiceStub(self._channel)
 
     def __enter__(self) -> Self:

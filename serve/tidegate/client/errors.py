@@ -7,15 +7,18 @@ ClientError
 ├── FailedPreconditionError  the model, or the checkpoint, is of another kind
 ├── ResourceExhaustedError   a limit of the server is reached
 ├── OffsetError              observations before these are missing on the server
+├── UnauthenticatedError     the server wants a token, or knows another one
+├── PermissionDeniedError    the token or the identity may not do this
 ├── UnavailableError         no server, or it is stopping: try another one
 └── ServerError              anything else
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +30,14 @@ class ClientError(Exception):
 
     Attributes:
         series: The key of the series it is about; empty if it is about the call.
+        retry_seconds: When the server says that the same may succeed; None: it does not say.
         forecasts: The forecasts of the other series of the same message, by key.
     """
 
     def __init__(self, message: str, series: str = "") -> None:
         super().__init__(message)
         self.series = series
+        self.retry_seconds: float | None = None
         self.forecasts: dict[str, NDArray[np.float32]] = {}
 
 
@@ -60,6 +65,14 @@ class OffsetError(ClientError):
     """Observations before these are missing on the server."""
 
 
+class UnauthenticatedError(ClientError):
+    """The server wants a token, or does not know the one that it got."""
+
+
+class PermissionDeniedError(ClientError):
+    """The token or the identity is not allowed to do this."""
+
+
 class UnavailableError(ClientError):
     """There is no server, or it is stopping."""
 
@@ -76,6 +89,8 @@ _TYPES: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
     grpc.StatusCode.OUT_OF_RANGE: OffsetError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
 }
 _BY_NUMBER = {status.value[0]: kind for status, kind in _TYPES.items()}
 
@@ -87,9 +102,24 @@ def from_rpc(error: grpc.RpcError) -> ClientError:
     if not (callable(status) and callable(text)):
         return ServerError(str(error))
     code = status()
-    return _TYPES.get(code, ServerError)(text() or code.name)
+    typed = _TYPES.get(code, ServerError)(text() or code.name)
+    typed.retry_seconds = _retry_seconds(error)
+    return typed
 
 
 def from_series(number: int, message: str, series: str) -> ClientError:
     """Our error for a SeriesError with a google.rpc.Code."""
     return _BY_NUMBER.get(number, ServerError)(message, series)
+
+
+def _retry_seconds(error: grpc.RpcError) -> float | None:
+    """The delay of google.rpc.RetryInfo, which the server sends with some errors."""
+    metadata: Any = getattr(error, "trailing_metadata", tuple)() or ()
+    details = dict(metadata).get("grpc-status-details-bin")
+    if not isinstance(details, bytes):
+        return None
+    for detail in status_pb2.Status.FromString(details).details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToMilliseconds()) / 1e3
+    return None

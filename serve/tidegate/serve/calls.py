@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.rpc import error_details_pb2, status_pb2
 
 from tidegate.serve.logs import call_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from tidegate.serve.errors import ServingError
     from tidegate.serve.stats import ServerStats
 
 Context = grpc.aio.ServicerContext[Any, Any]
 REQUEST_ID = "x-request-id"
+_DETAILS = "grpc-status-details-bin"
+_STATUS = {status.value[0]: status for status in grpc.StatusCode}
 _CLEAN = re.compile(r"[\x21-\x7e]{1,128}")
 
 logger = logging.getLogger(__name__)
@@ -115,6 +120,26 @@ def observed(
         end(_code(context, error))
         raise
     end("OK")
+
+
+async def refuse(context: Context, error: ServingError) -> NoReturn:
+    """Ends a call with an error's status, and the delay after which to try again if it has one."""
+    metadata: list[tuple[str, str | bytes]] = []
+    if fields := call_fields.get():
+        metadata.append((REQUEST_ID, fields["request_id"]))
+    if error.retry_seconds is not None:
+        metadata.append((_DETAILS, _retry_details(error)))
+    await context.abort(_STATUS[error.code], str(error), tuple(metadata))
+
+
+def _retry_details(error: ServingError) -> bytes:
+    """A serialized google.rpc.Status with RetryInfo, as all gRPC clients know to read it."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(math.ceil(1e3 * (error.retry_seconds or 0)))
+    status = status_pb2.Status(code=error.code, message=str(error))
+    status.details.add().Pack(retry)
+    serialized: bytes = status.SerializeToString()
+    return serialized
 
 
 def _request_id(context: Context) -> str:

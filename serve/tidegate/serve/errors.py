@@ -9,6 +9,8 @@
     │   └── CheckpointMismatchError  a genuine token of another model, version or series
     ├── OffsetGapError           rows are missing between what is known and what was sent
     ├── AlreadyExistsError       a series key that is live already
+    ├── UnauthenticatedError     a call without a token that is known
+    ├── PermissionDeniedError    a call that its token or identity does not allow
     ├── AbortedError             what went on until now and cannot any more
     ├── ResourceExhaustedError   a limit of the settings is reached
     ├── UnavailableError         the server is draining
@@ -31,12 +33,14 @@ class Code(IntEnum):
     INVALID_ARGUMENT = 3
     NOT_FOUND = 5
     ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     ABORTED = 10
     OUT_OF_RANGE = 11
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 # What a client reads when something failed that nobody foresaw.
@@ -44,9 +48,18 @@ INTERNAL_TEXT = "internal error; the server's log has the details"
 
 
 class ServingError(Exception):
-    """Base of all expected errors; `code` is the gRPC status it becomes."""
+    """Base of all expected errors; `code` is the gRPC status it becomes.
+
+    Args:
+        message: What the client reads.
+        retry_seconds: When the same request may succeed; None: waiting will not help.
+    """
 
     code: ClassVar[Code] = Code.INTERNAL
+
+    def __init__(self, message: str, *, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class NotFoundError(ServingError):
@@ -93,6 +106,18 @@ class AlreadyExistsError(ServingError):
     """The series key is live already."""
 
     code = Code.ALREADY_EXISTS
+
+
+class UnauthenticatedError(ServingError):
+    """The caller has shown no token that is known."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class PermissionDeniedError(ServingError):
+    """The caller is known, and may not do this."""
+
+    code = Code.PERMISSION_DENIED
 
 
 class AbortedError(ServingError):

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from tidegate.serve.calls import ByteCounter
 from tidegate.serve.metrics import MetricsServer
 from tidegate.serve.rollover import Rollover
+from tidegate.serve.security import Security
 from tidegate.serve.service import Service
 from tidegate.serve.servicers import InferenceServicer
 from tidegate.serve.watcher import Watcher
@@ -44,11 +45,12 @@ class Server:
 
     Raises:
         LoadError: A model cannot be served.
-        ValueError: The checkpoint key cannot be used.
+        ValueError: The checkpoint key, or a file of tokens or certificates, cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._security = Security(settings)
         self._service = Service(settings)
         self._servicer = InferenceServicer(self._service)
         self._rollover = Rollover(self._service, self._servicer)
@@ -65,10 +67,10 @@ class Server:
         Raises:
             OSError: A port cannot be bound.
         """
-        settings = self._settings
+        settings, stats = self._settings, self._service.stats
         self._serve_metrics()
         self._server = grpc.aio.server(
-            interceptors=[ByteCounter(self._service.stats)],
+            interceptors=[*self._security.interceptors(stats), ByteCounter(stats)],
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -83,7 +85,7 @@ class Server:
         reflection.enable_server_reflection(names, self._server)
         address = f"{_bracketed(settings.host)}:{settings.port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._security.add_port(self._server, address)
         except RuntimeError as error:
             self._close_metrics()
             raise OSError(f"cannot listen on {address}: is it in use?") from error

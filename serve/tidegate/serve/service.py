@@ -88,7 +88,8 @@ class Service:
         if len(self._calls) >= self.settings.max_streams:
             raise ResourceExhaustedError(
                 f"all {self.settings.max_streams} streams of this server are taken "
-                "(--max-streams): send more series on one stream, or use another replica"
+                "(--max-streams): send more series on one stream, or use another replica",
+                retry_seconds=1.0,
             )
         self._last_number += 1
         call = StreamCall(self._last_number, self)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import grpc.aio
 
-from tidegate.serve.calls import Context, observed
+from tidegate.serve.access import caller, identity
+from tidegate.serve.calls import Context, observed, refuse
 from tidegate.serve.errors import INTERNAL_TEXT, Code, ServingError
 from tidegate.serve.forecast import Window
 from tidegate.serve.logs import call_fields
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
-_STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 
 def _with_status(
@@ -43,15 +43,17 @@ def _with_status(
     async def wrapped(self: Any, request: Request, context: Context) -> Result:  # noqa: ANN401
         name, stats = method.__name__, self.stats
         with observed(name, context, stats, stream=name == "StreamForecast") as fields:
+            if who := identity(context):
+                fields["identity"] = who
             try:
                 return await method(self, request, context)
             except ServingError as error:
                 stats.errors[error.code.name, fields.get("model", "")] += 1
-                await context.abort(_STATUS[error.code], str(error))
+                await refuse(context, error)
             except Exception:
                 logger.exception("%s failed", name)
                 stats.errors[Code.INTERNAL.name, fields.get("model", "")] += 1
-                await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+                await refuse(context, ServingError(INTERNAL_TEXT))
 
     return wrapped
 
@@ -117,6 +119,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         does not read is not read either: memory stays bounded.
         """
         call = self._service.open_stream()
+        bucket = caller.get().bucket
         writer = self._writers[call] = _Writer(context)
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
@@ -124,6 +127,9 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                 if len(responses) > 1:
                     self._count_errors(call, responses)
                 await writer.write(responses)
+                if bucket is not None:
+                    # Who sends too fast is read more slowly: nothing is lost.
+                    await asyncio.sleep(bucket.reserve())
         except asyncio.CancelledError:
             if writer.ended is None:
                 raise

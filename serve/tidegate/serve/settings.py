@@ -66,15 +66,35 @@ class ListenSettings:
     Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        insecure: Allows a host that other machines can reach; nothing is
-            encrypted or authenticated.
         drain_seconds: Time live streams get to leave after SIGTERM.
     """
 
     host: str = "127.0.0.1"
     port: int = 50051
-    insecure: bool = False
     drain_seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecuritySettings:
+    """Security.
+
+    Attributes:
+        tls_certificate: PEM file of the server's certificate and its chain.
+            It, the key and the authorities are read again when they change.
+        tls_key: PEM file of the certificate's private key.
+        tls_client_ca: PEM file of the authorities whose client certificates are
+            accepted; with it, a client must show one (mutual TLS).
+        tokens: TOML file of bearer tokens with the roles infer, read or admin;
+            with it, every call but health needs one. Read again when it changes.
+        insecure: Allows a host that other machines can reach without TLS and
+            without tokens.
+    """
+
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tokens: Path | None = None
+    insecure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +176,7 @@ class MetricsSettings:
 class Settings(
     ModelSettings,
     ListenSettings,
+    SecuritySettings,
     StreamSettings,
     BatchSettings,
     RequestSettings,
@@ -178,11 +199,21 @@ class Settings(
                 raise ValueError(f"{field.name} is {value}; it must be at least {least}")
         if self.provider not in get_args(Provider):
             raise ValueError(f"provider is {self.provider!r}; use one of {get_args(Provider)}")
-        if not (self.insecure or is_loopback(self.host)):
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together; one of them is missing")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.is_open and not self.insecure:
             raise ValueError(
                 f"host {self.host!r} can be reached from other machines, and nothing is encrypted "
-                "or authenticated: listen on 127.0.0.1, or pass --insecure on a trusted network"
+                "or authenticated: give --tls-certificate and --tls-key, or --tokens, or listen on "
+                "127.0.0.1, or pass --insecure on a trusted network"
             )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach the server, without TLS and without tokens."""
+        return not (is_loopback(self.host) or self.tls_certificate or self.tokens)
 
 
 TOPICS = Settings.__bases__

@@ -82,7 +82,8 @@ class Slots:
         if self.size >= self._limit:
             raise ResourceExhaustedError(
                 f"all {self._limit} series of this model are taken (--max-series): "
-                "finish some, or use another replica"
+                "finish some, or use another replica",
+                retry_seconds=1.0,
             )
         size = min(2 * self.size, self._limit)
         for i, layout in enumerate(self._layouts):

@@ -212,6 +212,7 @@ def series_error(key: str, handle: int, error: ServingError) -> Response:
             code=Code(error.code),
             message=str(error),
             expected_offset=expected,
+            retry_seconds=error.retry_seconds or 0.0,
         )
     )
 

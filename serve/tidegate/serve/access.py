@@ -1,0 +1,151 @@
+"""Who calls, and whether they may."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from tidegate.serve.calls import observed, refuse
+from tidegate.serve.errors import (
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    ServingError,
+    UnauthenticatedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from tidegate.serve.calls import Context
+    from tidegate.serve.rate_limit import TokenBucket
+    from tidegate.serve.stats import ServerStats
+    from tidegate.serve.tokens import Token, TokenFile
+
+_BEARER = "bearer "
+_READ = {"ListModels", "GetModel", "ServerReflectionInfo"}
+_INFER = {"StreamForecast", "Forecast", "AnnotateSentences"}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a call.
+
+    Attributes:
+        name: Of the token; empty without tokens.
+        bucket: Limits the messages; None: nothing does.
+    """
+
+    name: str = ""
+    bucket: TokenBucket | None = None
+
+
+_NOBODY = Caller()
+caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
+
+
+def identity(context: Context) -> str:
+    """Whom a series belongs to: the token's holder, else the owner of the client's certificate.
+
+    Empty where clients are not told apart.
+    """
+    if name := caller.get().name:
+        return f"token:{name}"
+    properties: Mapping[str, Iterable[bytes]] = context.auth_context() or {}
+    for key in ("x509_subject_alternative_name", "x509_common_name"):
+        for value in properties.get(key, ()):
+            return f"certificate:{value.decode(errors='replace')}"
+    return ""
+
+
+def role_of(method: str) -> str | None:
+    """The role that a method needs, by its full name; None: nobody needs one for health."""
+    service, _, name = method.removeprefix("/").partition("/")
+    if service == health.SERVICE_NAME:
+        return None
+    if name in _READ or service == reflection.SERVICE_NAME:
+        return "read"
+    return "infer" if name in _INFER else "admin"
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets a call pass that has a token with the method's role and some of its rate left.
+
+    Args:
+        tokens: The tokens that are known.
+        stats: Where refusals are counted.
+    """
+
+    def __init__(self, tokens: TokenFile, stats: ServerStats) -> None:
+        self._tokens = tokens
+        self._stats = stats
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type
+        """Passes the call on, or answers it with the reason why not."""
+        role = role_of(handler_call_details.method)
+        if role is None:
+            return await continuation(handler_call_details)
+        try:
+            token = self._authenticated(handler_call_details)
+            self._authorized(token, role)
+        except ServingError as error:
+            return _refusing(
+                await continuation(handler_call_details),
+                handler_call_details.method,
+                error,
+                self._stats,
+            )
+        caller.set(Caller(token.name, token.bucket))
+        return await continuation(handler_call_details)
+
+    def _authenticated(self, details: grpc.HandlerCallDetails) -> Token:
+        for key, value in details.invocation_metadata or ():
+            if key == "authorization" and isinstance(value, str):
+                if not value.lower().startswith(_BEARER):
+                    break
+                token = self._tokens.find(value[len(_BEARER) :].strip())
+                if token is None:
+                    raise UnauthenticatedError("the bearer token is not known to this server")
+                return token
+        raise UnauthenticatedError(
+            "this server wants a token: send the metadata `authorization: Bearer TOKEN`"
+        )
+
+    def _authorized(self, token: Token, role: str) -> None:
+        if not token.may(role):
+            raise PermissionDeniedError(
+                f"token {token.name!r} has the roles {sorted(token.roles)}; this call needs "
+                f"{role!r}"
+            )
+        wait = token.bucket.take() if token.bucket else 0.0
+        if wait:
+            raise ResourceExhaustedError(
+                f"token {token.name!r} has made its requests of this second: try again in "
+                f"{wait:.3f} s, or send more in each",
+                retry_seconds=wait,
+            )
+
+
+def _refusing(handler: Any, method: str, error: ServingError, stats: ServerStats) -> Any:  # noqa: ANN401 - see above
+    """A handler of the same kind that answers with an error."""
+    if handler is None:
+        return None
+    name = method.rpartition("/")[2]
+
+    async def answer(_: object, context: Context) -> None:
+        with observed(name, context, stats, stream=False):
+            stats.errors[error.code.name, ""] += 1
+            await refuse(context, error)
+
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(answer)
+    return grpc.unary_unary_rpc_method_handler(answer)
