@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,16 @@ def target(models: Path) -> Iterator[str]:
     """HOST:PORT of a real server over `models`."""
     with running_server(models) as address:
         yield address
+
+
+@pytest.fixture(autouse=True)
+def _root_logger() -> Iterator[None]:
+    """The server's command sends all logs to the stderr of its test, which ends with that."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
