@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.train.data.buckets import IGNORED, batches, buckets
-from tidegate.train.data.catalog import CATALOG, find_dataset, load_ud_english_ewt
+from tidegate.train.data.catalog import CATALOG, find_dataset, sentence_files
 from tidegate.train.data.conllu import read_conllu
 from tidegate.train.data.homographs import ADVERBS, HOMOGRAPHS, NOUNS, generate_homographs
 from tidegate.train.data.sentences import (
@@ -49,7 +49,7 @@ def test_a_line_without_ten_columns_is_named(tmp_path: Path) -> None:
         read_conllu(path)
     with pytest.raises(ValueError, match="column='POS' is unknown"):
         read_conllu(path, column="POS")
-    with pytest.raises(ValueError, match="is no file; give the path of a CoNLL-U file"):
+    with pytest.raises(ValueError, match="is no file; give the path of a text file"):
         read_conllu(tmp_path / "none.conllu")
 
 
@@ -60,10 +60,10 @@ def test_a_data_set_of_files_says_how_to_name_its_folder(
     with pytest.raises(
         ValueError, match="set the environment variable TIDEGATE_DATA to the folder"
     ):
-        load_ud_english_ewt()
+        sentence_files(find_dataset("ud_english_ewt"))
     monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path))
     with pytest.raises(ValueError, match=r"has no folder 'ud_english_ewt_r2.5'; put data set"):
-        load_ud_english_ewt()
+        sentence_files(find_dataset("ud_english_ewt"))
 
 
 def test_the_treebank_is_read_from_the_folder(
@@ -75,7 +75,8 @@ def test_the_treebank_is_read_from_the_folder(
         path = folder / f"en_ewt-ud-{part}.conllu.gz"
         path.write_bytes(gzip.compress(TREEBANK.encode()))
     monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path))
-    assert len(load_ud_english_ewt().train) == 2
+    split = sentence_files(find_dataset("ud_english_ewt")).read()
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [2, 2, 2]
 
 
 def test_an_unknown_data_set_is_refused_with_a_suggestion() -> None:

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _evaluate(options.checkpoint, options.part)
         elif options.command == "export":
             _export_or_check(options)
+        elif options.action == "check":
+            _check_data(options.data)
         else:
             _list_data()
     except ValueError as error:
@@ -101,7 +103,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where --check runs the file (default: %(default)s)",
     )
     data = commands.add_parser("data", help="the data sets by name", allow_abbrev=False)
-    data.add_subparsers(dest="action", required=True).add_parser("list", help="print them")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="print them", allow_abbrev=False)
+    check = actions.add_parser(
+        "check", help="read one, count it and name every line that is wrong", allow_abbrev=False
+    )
+    check.add_argument("data", help="a name that `data list` prints, or the TOML file of a recipe")
     return parser
 
 
@@ -187,6 +194,29 @@ def _list_data() -> None:
     for dataset in CATALOG.values():
         table.add_row(dataset.name, dataset.task, dataset.source, dataset.folder or "-")
     Console().print(table)
+
+
+def _check_data(name: str) -> None:
+    """Prints counts, notices and problems.
+
+    Raises:
+        ValueError: there are problems, or nothing can be read at all.
+    """
+    from tidegate.train import inspect_data
+
+    checked = inspect_data.check(name)
+    table = Table(*map(str, checked.counts.columns), title=name, title_justify="left")
+    for row in checked.counts.itertuples(index=False):
+        table.add_row(
+            *(f"{value:.1%}" if isinstance(value, float) else str(value) for value in row)
+        )
+    Console().print(table)
+    for line in checked.notices:
+        _print(f"notice: {line}")
+    for problem in checked.problems:
+        _print(f"problem: {problem}")
+    if checked.problems:
+        raise ValueError(f"{len(checked.problems)} lines of {name} cannot be read; correct them")
 
 
 def _print(line: str) -> None:

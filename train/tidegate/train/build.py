@@ -5,10 +5,11 @@ from typing import assert_never
 import torch
 
 from tidegate.train.config import Config
-from tidegate.train.data.catalog import find_dataset, load_ud_english_ewt
+from tidegate.train.data.catalog import find_dataset, sentence_files
 from tidegate.train.data.co2 import load_co2
 from tidegate.train.data.csv_series import load_csv
 from tidegate.train.data.homographs import generate_homographs
+from tidegate.train.data.sentence_files import Layout, SentenceFiles
 from tidegate.train.data.sentences import SentenceSplit, label_names, vocabulary
 from tidegate.train.data.series import Series, SeriesSplit, split_by_time
 from tidegate.train.depth import warn_if_deep
@@ -36,9 +37,22 @@ def load_data(config: Config) -> Data:
     if config.task == "forecasting":
         section = config.dataset
         return split_by_time(_load_series(config), section.train_until, section.validation_until)
-    if dataset.name == "ud_english_ewt":
-        return load_ud_english_ewt()
+    if dataset.format:
+        return find_sentence_files(config).read()
     return generate_homographs(config.dataset.sentences, seed=config.seed)
+
+
+def find_sentence_files(config: Config) -> SentenceFiles:
+    """Where the sentences of ``[dataset]`` are.
+
+    Raises:
+        ValueError: the data set is not one of files of sentences, or not known.
+    """
+    section = config.dataset
+    layout = Layout(section.encoding, section.word_column, section.label_column, section.scheme)
+    return sentence_files(
+        find_dataset(section.name), path=section.path, files=section.files, layout=layout
+    )
 
 
 def build_model(config: Config, data: Data) -> Model:

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from tidegate.train.arguments import did_you_mean
 from tidegate.train.config_errors import ConfigError, readable_errors
+from tidegate.train.data.spans import Scheme
 from tidegate.train.regularizers import REGULARIZERS, Regularizer, Site, check_combination
 
 Task = Literal["forecasting", "labelling"]
@@ -47,7 +48,18 @@ class DatasetConfig(_Section):
     """
 
     name: str = Field(description="One that `tidegate-train data list` prints.")
-    path: Path | None = Field(default=None, description="The file of `csv`.")
+    path: Path | None = Field(
+        default=None, description="The file of `csv`; the folder of files of sentences."
+    )
+    files: tuple[str, ...] = Field(
+        default=(), description="Of training, validation and test, below `path`."
+    )
+    encoding: str = Field(default="utf-8", description="Of files of sentences.")
+    word_column: int = Field(default=0, description="Of `conll`, from 0; negative: from the last.")
+    label_column: str = Field(
+        default="", description="Of `conll`, likewise; of `conllu`, its name; empty: last, UPOS."
+    )
+    scheme: Scheme = Field(default="as_is", description="Labels of spans: as_is, bio or iobes.")
     train_until: date | None = Field(default=None, description="First day after the training part.")
     validation_until: date | None = Field(
         default=None, description="First day after the validation part."

