@@ -47,6 +47,7 @@ def test_the_public_names_of_training_are_pinned() -> None:
     assert tidegate.train.__all__ == [
         "Forecaster",
         "Labeller",
+        "MonteCarlo",
         "ParityError",
         "RNNDrop",
         "Recurrent",
@@ -58,4 +59,5 @@ def test_the_public_names_of_training_are_pinned() -> None:
         "export_onnx",
         "from_keras",
         "from_torch",
+        "monte_carlo",
     ]

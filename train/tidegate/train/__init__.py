@@ -3,6 +3,7 @@
 from tidegate.train.export import ParityError, export_onnx
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.importing import from_keras, from_torch
+from tidegate.train.inference import MonteCarlo, monte_carlo
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import (
@@ -17,6 +18,7 @@ from tidegate.train.regularizers import (
 __all__ = [
     "Forecaster",
     "Labeller",
+    "MonteCarlo",
     "ParityError",
     "RNNDrop",
     "Recurrent",
@@ -28,4 +30,5 @@ __all__ = [
     "export_onnx",
     "from_keras",
     "from_torch",
+    "monte_carlo",
 ]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
-from tidegate.train.masks import Masks
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.scaler import StandardScaler
 
@@ -129,7 +128,6 @@ class Forecaster(nn.Module):
         state: tuple[Tensor, ...] | None = None,
         *,
         sequences: Tensor | None = None,
-        masks: Masks | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Forecasts at every step.
 
@@ -138,7 +136,6 @@ class Forecaster(nn.Module):
             lengths: integers [B], each from 1 to T; None: every row is full.
             state: from :meth:`initial_state` or an earlier call; None: initial.
             sequences: as for :meth:`Recurrent.forward`.
-            masks: likewise.
 
         Returns:
             Raw quantiles [B, T, horizon, K, Q], without meaning in padding, and
@@ -155,7 +152,6 @@ class Forecaster(nn.Module):
             lengths,
             states[0] if len(states) == 1 else (states[0], states[1]),
             sequences=sequences,
-            masks=masks,
         )
         new_states = (new,) if isinstance(new, Tensor) else new
         if x_previous is not None:

@@ -6,7 +6,7 @@ D directions.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -64,6 +64,9 @@ class Recurrent(nn.Module):
             fixes it.
         step: forward passes with masks so far; with ``seed`` it determines the
             next masks.
+        sample: in evaluation, the number of the sampled network whose masks per
+            sequence are in force; None: no masks. See
+            :func:`tidegate.train.inference.monte_carlo`.
 
     Raises:
         ValueError: an argument is unknown or out of its range, or the
@@ -109,6 +112,7 @@ class Recurrent(nn.Module):
         self.reset_parameters()
         self.seed = int(torch.randint(2**62, ()))
         self.step = 0
+        self.sample: int | None = None
 
     @property
     def num_directions(self) -> int:
@@ -124,6 +128,11 @@ class Recurrent(nn.Module):
     def gates(self) -> int:
         """G: 4 for the LSTM, 3 for the GRU, 1 for the RNN."""
         return self._cell().gates
+
+    @property
+    def samples_networks(self) -> bool:
+        """Whether there are masks per sequence, each of which makes a network of its own."""
+        return any(one.per_sequence and any(one.rates.values()) for one in self.regularizers)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -168,6 +177,7 @@ class Recurrent(nn.Module):
             dtype: of the masks; None: as the parameters.
             device: of the masks; None: as the parameters.
         """
+        sequences = _checked_sequences(sequences, batch, sample_offset)
         weight = self._parameter("weight_ih", 0, 0)
         sampler = MaskSampler(
             seed=self.seed,
@@ -175,21 +185,11 @@ class Recurrent(nn.Module):
             batch=batch,
             time=time,
             sample_offset=sample_offset,
-            sequences=_checked_sequences(sequences, batch, sample_offset),
+            sequences=sequences,
             dtype=dtype or weight.dtype,
             device=device or weight.device,
         )
-        layers = tuple(
-            tuple(
-                sampler.layer(self.regularizers, self._place(layer, d))
-                for d in range(self.num_directions)
-            )
-            for layer in range(self.num_layers)
-        )
-        output = sampler.output(
-            self.regularizers, num_layers=self.num_layers, width=self.output_size
-        )
-        return Masks(layers, output)
+        return self._drawn(sampler, self.regularizers)
 
     def forward(
         self,
@@ -283,17 +283,55 @@ class Recurrent(nn.Module):
         if self.training and self.regularizers:
             drawn: Masks = self._draw_masks(batch, time, sample_offset, sequences)
             return drawn
-        zoneout = None if self.training else find(self.regularizers, Zoneout)
+        if self.training:
+            return self._by_layer(lambda *_: LayerMasks())
+        if self.sample is not None:
+            return self._network(self.sample, batch, sample_offset)
+        return self._by_layer(self._expected)
+
+    def _network(self, number: int, batch: int, sample_offset: int) -> Masks:
+        """The masks per sequence of a sampled network; what is per step is as in evaluation."""
+        weight = self._parameter("weight_ih", 0, 0)
+        sampler = MaskSampler(
+            seed=self.seed,
+            # No pass of training has a number below 0.
+            step=-1 - number,
+            batch=batch,
+            time=1,
+            sample_offset=sample_offset,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+        drawn = self._drawn(sampler, [one for one in self.regularizers if one.per_sequence])
+
+        def with_zones(layer: int, direction: int) -> LayerMasks:
+            zones = self._expected(layer, direction)
+            return drawn.layers[layer][direction]._replace(
+                zone_cell=zones.zone_cell, zone_hidden=zones.zone_hidden
+            )
+
+        return self._by_layer(with_zones)._replace(output=drawn.output)
+
+    def _drawn(self, sampler: MaskSampler, regularizers: Sequence[Regularizer]) -> Masks:
+        layers = self._by_layer(
+            lambda layer, direction: sampler.layer(regularizers, self._place(layer, direction))
+        )
+        width = self.output_size
+        output = sampler.output(regularizers, num_layers=self.num_layers, width=width)
+        return layers._replace(output=output)
+
+    def _expected(self, layer: int, direction: int) -> LayerMasks:
+        zoneout = find(self.regularizers, Zoneout)
+        if zoneout is None:
+            return LayerMasks()
+        return expectation(zoneout, self.cell, layer, direction)
+
+    def _by_layer(self, masks: Callable[[int, int], LayerMasks]) -> Masks:
         return Masks(
             tuple(
-                tuple(self._expected(zoneout, layer, d) for d in range(self.num_directions))
+                tuple(masks(layer, direction) for direction in range(self.num_directions))
                 for layer in range(self.num_layers)
             )
-        )
-
-    def _expected(self, zoneout: Zoneout | None, layer: int, direction: int) -> LayerMasks:
-        return (
-            LayerMasks() if zoneout is None else expectation(zoneout, self.cell, layer, direction)
         )
 
     # Compiled, the counter would be a constant that each pass compiles anew.
