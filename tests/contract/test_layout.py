@@ -45,6 +45,7 @@ def test_the_namespace_has_no_init_file() -> None:
 
 def test_the_public_names_of_training_are_pinned() -> None:
     assert tidegate.train.__all__ == [
+        "EmbeddingDropout",
         "Forecaster",
         "Labeller",
         "MonteCarlo",
@@ -56,6 +57,7 @@ def test_the_public_names_of_training_are_pinned() -> None:
         "WeightDrop",
         "Zaremba",
         "Zoneout",
+        "awd",
         "export_onnx",
         "from_keras",
         "from_torch",

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tidegate.train.config import load, nested
 from tidegate.train.config_errors import ConfigError
-from tidegate.train.regularizers import Variational, Zaremba, Zoneout
+from tidegate.train.presets import awd
+from tidegate.train.regularizers import EmbeddingDropout, Variational, Zaremba, Zoneout
 
 FORECAST = """
 name = "tides"
@@ -151,6 +152,25 @@ def test_rates_per_layer_and_direction_are_lists(file: Path) -> None:
     )
     method["p"] = [0.1, [0.2, 0.2]]
     assert "set bidirectional=True" in refusal(file, model__regularizers=[method])
+
+
+def test_a_preset_stands_for_its_regularizers(file: Path) -> None:
+    bare = {"model.regularizers": "[]", "model.preset": "awd"}
+    series = load(file, bare)
+    words = load(file, bare | {"task": "labelling", "dataset.name": "homographs"})
+    assert series.model.build_regularizers(series.task) == awd(2, words=False)
+    assert words.model.build_regularizers(words.task) == awd(2, words=True)
+    assert words.flat()["model.preset"] == "awd"
+    assert "a preset is a set of regularizers; keep one of the two" in refusal(
+        file, model__preset="awd"
+    )
+
+
+def test_words_are_dropped_only_where_words_are_read(file: Path) -> None:
+    drop = [{"name": "embedding_dropout", "p": 0.1}]
+    assert "a forecaster reads numbers" in refusal(file, model__regularizers=drop)
+    labelling = {"task": "labelling", "dataset.name": "homographs", "model.regularizers": drop}
+    assert load(file, labelling).model.build_regularizers("labelling") == (EmbeddingDropout(0.1),)
 
 
 def test_masks_persist_only_where_there_are_masks_of_a_sequence(file: Path) -> None:

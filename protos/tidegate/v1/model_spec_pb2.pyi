@@ -387,7 +387,9 @@ class RegularizerSpec(google.protobuf.message.Message):
     RATES_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """"zaremba", "rnndrop", "variational", "weight_drop", "semeniuta", "zoneout"."""
+    """"zaremba", "rnndrop", "variational", "weight_drop", "semeniuta", "zoneout",
+    "embedding_dropout".
+    """
     contract: Global___InferenceContract.ValueType
     """In this network: zoneout of the memory cell asks nothing of a GRU."""
     @property

@@ -5,8 +5,10 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.importing import from_keras, from_torch
 from tidegate.train.inference import MonteCarlo, monte_carlo
 from tidegate.train.labeller import Labeller
+from tidegate.train.presets import awd
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import (
+    EmbeddingDropout,
     RNNDrop,
     Semeniuta,
     Variational,
@@ -16,6 +18,7 @@ from tidegate.train.regularizers import (
 )
 
 __all__ = [
+    "EmbeddingDropout",
     "Forecaster",
     "Labeller",
     "MonteCarlo",
@@ -27,6 +30,7 @@ __all__ = [
     "WeightDrop",
     "Zaremba",
     "Zoneout",
+    "awd",
     "export_onnx",
     "from_keras",
     "from_torch",

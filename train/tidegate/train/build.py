@@ -121,7 +121,7 @@ def build_recurrent(config: Config, input_size: int) -> Recurrent:
         section.hidden_size,
         section.num_layers,
         bidirectional=section.bidirectional,
-        regularizers=[one.build() for one in section.regularizers],
+        regularizers=section.build_regularizers(config.task),
         reset_after=section.reset_after,
         merge=section.merge,
     )

@@ -24,7 +24,14 @@ from pydantic_settings import (
 from tidegate.train.arguments import did_you_mean
 from tidegate.train.config_errors import ConfigError, readable_errors
 from tidegate.train.data.spans import Scheme
-from tidegate.train.regularizers import REGULARIZERS, Regularizer, Site, check_combination
+from tidegate.train.presets import PRESETS
+from tidegate.train.regularizers import (
+    REGULARIZERS,
+    Regularizer,
+    Site,
+    check_combination,
+    check_reads_numbers,
+)
 
 Task = Literal["forecasting", "labelling"]
 
@@ -150,6 +157,9 @@ class ModelConfig(_Section):
     reset_after: bool = Field(default=True, description="GRU: torch's flavour; false: the paper's.")
     embedding_size: int = Field(default=64, ge=1, le=8192, description="Of labelling's words.")
     regularizers: tuple[RegularizerConfig, ...] = ()
+    preset: Literal["awd"] | None = Field(
+        default=None, description="Published regularizers that go together, in their place."
+    )
 
     @model_validator(mode="after")
     def _regularizers_go_together(self) -> Self:
@@ -159,7 +169,19 @@ class ModelConfig(_Section):
             num_layers=self.num_layers,
             bidirectional=self.bidirectional,
         )
+        if self.preset and self.regularizers:
+            raise ValueError(
+                f"preset = {self.preset!r} and regularizers "
+                f"{[one.name for one in self.regularizers]}: a preset is a set of regularizers; "
+                "keep one of the two"
+            )
         return self
+
+    def build_regularizers(self, task: Task) -> tuple[Regularizer, ...]:
+        """The regularizers, listed or of the preset."""
+        if self.preset:
+            return PRESETS[self.preset](self.num_layers, words=task == "labelling")
+        return tuple(one.build() for one in self.regularizers)
 
 
 class TrainingConfig(_Section):
@@ -247,6 +269,8 @@ class Config(BaseSettings):
     def _the_future_is_not_known(self) -> Self:
         if self.task == "forecasting" and self.model.bidirectional:
             raise ValueError(BIDIRECTIONAL_FORECAST)
+        if self.task == "forecasting":
+            check_reads_numbers(self.model.build_regularizers(self.task))
         return self
 
     @model_validator(mode="after")
@@ -258,7 +282,7 @@ class Config(BaseSettings):
                 "training.persistent_masks = true is for task = 'forecasting': a sentence is "
                 "never cut into segments, so its masks last as long as it does. Leave it out"
             )
-        methods = [one.build() for one in self.model.regularizers]
+        methods = self.model.build_regularizers(self.task)
         if not any(one.per_sequence and Site.WEIGHT not in one.sites for one in methods):
             raise ValueError(
                 f"training.persistent_masks = true with model.regularizers = "

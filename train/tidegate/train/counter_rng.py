@@ -59,9 +59,33 @@ def drop(
         samples_at = samples.to(device=device, dtype=torch.int64)
     times_at = torch.arange(times, device=device)
     units_at = torch.arange(units, device=device)
-    bits = _mix(samples_at * _signed(_GOLDEN_GAMMA) + _signed(key))
-    bits = _mix(bits + times_at[:, None] * _signed(_GOLDEN_GAMMA))
-    bits = _mix(bits[:, :, None] + units_at * _signed(_GOLDEN_GAMMA))
+    bits = _of_samples(key, samples_at, times_at)
+    return _below(_mix(bits[:, :, None] + units_at * _signed(_GOLDEN_GAMMA)), p)
+
+
+def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
+    """Draws whether single units are dropped, as :func:`drop` does at its first time.
+
+    Args:
+        key: from :func:`derive_key`.
+        p: probability of True, in [0, 1].
+        units: which, int64 [B, N]; a unit may be there many times.
+        samples: the number of each sample, int64 [B].
+
+    Returns:
+        bool [B, N].
+    """
+    bits = _of_samples(key, samples, torch.zeros(1, dtype=torch.int64, device=samples.device))
+    return _below(_mix(bits[0, :, None] + units * _signed(_GOLDEN_GAMMA)), p)
+
+
+def _of_samples(key: int, samples: Tensor, times: Tensor) -> Tensor:
+    """Bits of each time and sample, [T, B]."""
+    bits = _mix(samples * _signed(_GOLDEN_GAMMA) + _signed(key))
+    return _mix(bits + times[:, None] * _signed(_GOLDEN_GAMMA))
+
+
+def _below(bits: Tensor, p: float) -> Tensor:
     return torch.lt(_shift(bits, 64 - _DRAW_BITS), round(p * 2**_DRAW_BITS))
 
 
@@ -87,4 +111,4 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-__all__ = ["derive_key", "drop"]
+__all__ = ["derive_key", "drop", "drop_units"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.recurrent import Recurrent
+from tidegate.train.regularizers import check_reads_numbers
 from tidegate.train.scaler import StandardScaler
 
 
@@ -76,6 +77,7 @@ class Forecaster(nn.Module):
     ) -> None:
         super().__init__()
         _check_network(recurrent, len(features))
+        check_reads_numbers(recurrent.regularizers)
         check_positive("horizon", horizon)
         _check_levels(quantile_levels)
         for target in targets:

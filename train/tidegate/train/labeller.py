@@ -78,7 +78,9 @@ class Labeller(nn.Module):
         Returns:
             Logits [B, T, N], without meaning in padding.
         """
-        hidden, _ = self.recurrent(self.embedding(tokens), lengths)
+        hidden, _ = self.recurrent(
+            self.recurrent.drop_words(self.embedding(tokens), tokens), lengths
+        )
         logits: Tensor = self.head(hidden)
         return logits
 

@@ -16,6 +16,7 @@ from tidegate.train.cells import Flip
 from tidegate.train.masks import LayerMasks
 from tidegate.train.rates import Rate, rate_at
 from tidegate.train.regularizers import (
+    EmbeddingDropout,
     Regularizer,
     RNNDrop,
     Semeniuta,
@@ -41,6 +42,7 @@ class _Draw(IntEnum):
     FLIP_SIGN = 9
     FLIP_ROWS = 10
     FLIP_COLUMNS = 11
+    EMBEDDING = 12
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,31 @@ class MaskSampler:
         timed = not method.per_sequence
         kept = self._kept(method.output_rate, _Draw.OUTPUT, above, width, timed=timed)
         return None if kept is None else kept[:, None]
+
+    def words(self, method: EmbeddingDropout, tokens: Tensor) -> Tensor:
+        """Draws the factors of words: one for each word type of a row.
+
+        Args:
+            method: whose rate to take.
+            tokens: token ids, int64 [B, T].
+
+        Returns:
+            [B, T, 1].
+        """
+        dropped = counter_rng.drop_units(
+            self._key(_Draw.EMBEDDING, Place(0, 0, "", 0, 0, 0), timed=False),
+            method.p,
+            units=tokens,
+            samples=self._samples(),
+        )
+        return self._scaled(dropped, method.p)[:, :, None]
+
+    def _samples(self) -> Tensor:
+        """The number of each row, int64 [B]."""
+        if self.sequences is not None:
+            return self.sequences
+        first = self.sample_offset
+        return torch.arange(first, first + self.batch, device=self.device)
 
     def _input(self, regularizers: Sequence[Regularizer], place: Place) -> Tensor | None:
         method = _input_method(regularizers)

@@ -7,6 +7,7 @@ D directions.
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -17,7 +18,13 @@ from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.cells import State, Weights
 from tidegate.train.mask_sampler import MaskSampler, Place
 from tidegate.train.masks import LayerMasks, Masks, expectation
-from tidegate.train.regularizers import Regularizer, Zoneout, check_combination, find
+from tidegate.train.regularizers import (
+    EmbeddingDropout,
+    Regularizer,
+    Zoneout,
+    check_combination,
+    find,
+)
 from tidegate.train.unroll import Cell, find_cell, run_layer
 
 CELLS = ("lstm", "gru", "rnn")
@@ -178,18 +185,30 @@ class Recurrent(nn.Module):
             device: of the masks; None: as the parameters.
         """
         sequences = _checked_sequences(sequences, batch, sample_offset)
-        weight = self._parameter("weight_ih", 0, 0)
-        sampler = MaskSampler(
-            seed=self.seed,
-            step=self.step,
-            batch=batch,
-            time=time,
-            sample_offset=sample_offset,
+        sampler = replace(self._sampler(batch, time), sample_offset=sample_offset)
+        sampler = replace(
+            sampler,
             sequences=sequences,
-            dtype=dtype or weight.dtype,
-            device=device or weight.device,
+            dtype=dtype or sampler.dtype,
+            device=device or sampler.device,
         )
         return self._drawn(sampler, self.regularizers)
+
+    def drop_words(self, embedded: Tensor, tokens: Tensor) -> Tensor:
+        """Applies :class:`EmbeddingDropout` to what the next forward pass will read.
+
+        Args:
+            embedded: the words' embeddings, [B, T, E].
+            tokens: their ids, int64 [B, T].
+
+        Returns:
+            The embeddings, unchanged where there are no masks.
+        """
+        method = find(self.regularizers, EmbeddingDropout)
+        if method is None or not (self.training or self.sample is not None):
+            return embedded
+        factors: Tensor = self._word_factors(method, tokens)
+        return embedded * factors.to(embedded)
 
     def forward(
         self,
@@ -291,17 +310,7 @@ class Recurrent(nn.Module):
 
     def _network(self, number: int, batch: int, sample_offset: int) -> Masks:
         """The masks per sequence of a sampled network; what is per step is as in evaluation."""
-        weight = self._parameter("weight_ih", 0, 0)
-        sampler = MaskSampler(
-            seed=self.seed,
-            # No pass of training has a number below 0.
-            step=-1 - number,
-            batch=batch,
-            time=1,
-            sample_offset=sample_offset,
-            dtype=weight.dtype,
-            device=weight.device,
-        )
+        sampler = replace(self._sampler(batch, 1, number), sample_offset=sample_offset)
         drawn = self._drawn(sampler, [one for one in self.regularizers if one.per_sequence])
 
         def with_zones(layer: int, direction: int) -> LayerMasks:
@@ -311,6 +320,24 @@ class Recurrent(nn.Module):
             )
 
         return self._by_layer(with_zones)._replace(output=drawn.output)
+
+    def _sampler(self, batch: int, time: int, network: int | None = None) -> MaskSampler:
+        """Draws for the next pass of training, or for a sampled network."""
+        weight = self._parameter("weight_ih", 0, 0)
+        return MaskSampler(
+            seed=self.seed,
+            # No pass of training has a number below 0.
+            step=self.step if network is None else -1 - network,
+            batch=batch,
+            time=time,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # torch leaves it without types
+    def _word_factors(self, method: EmbeddingDropout, tokens: Tensor) -> Tensor:
+        network = None if self.training else self.sample
+        return self._sampler(len(tokens), 1, network).words(method, tokens)
 
     def _drawn(self, sampler: MaskSampler, regularizers: Sequence[Regularizer]) -> Masks:
         layers = self._by_layer(

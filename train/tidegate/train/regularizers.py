@@ -1,4 +1,4 @@
-"""The six recurrent dropout methods, as declarations.
+"""The six recurrent dropout methods and dropout of words, as declarations.
 
 Every method is a mask with a site and a granularity; nothing else differs. The
 classes here say which; :mod:`tidegate.train.masks` draws the masks and
@@ -30,6 +30,7 @@ class Site(Enum):
     WEIGHT = "weight"
     CANDIDATE = "candidate"
     MEMORY = "memory"
+    EMBEDDING = "embedding"
 
 
 class Contract(Enum):
@@ -42,7 +43,7 @@ class Contract(Enum):
 
 @dataclass(frozen=True)
 class Regularizer(ABC):
-    """Base of the six methods."""
+    """Base of all methods."""
 
     name: ClassVar[str]
     contract: ClassVar[Contract] = Contract.IDENTITY
@@ -390,9 +391,52 @@ class Zoneout(Regularizer):
         return {"cell": self.cell, "hidden": self.hidden}
 
 
+@dataclass(frozen=True)
+class EmbeddingDropout(Regularizer):
+    """Drops word types: every occurrence of a word in a sequence, or none.
+
+    Each row of a batch drops its own words, for the whole sequence. The method
+    needs words; a network that reads numbers has none.
+
+    Source: Gal and Ghahramani 2016, arXiv 1512.05287, section 4.2.
+
+    Args:
+        p: probability to drop a word type.
+
+    Raises:
+        ValueError: p is out of its range.
+    """
+
+    name: ClassVar[str] = "embedding_dropout"
+    p: float
+
+    def __post_init__(self) -> None:
+        self._check_rates("p")
+        if "p" not in self.rates:
+            raise ValueError(f"p={self.p!r}: words are below every layer; give one number")
+
+    @property
+    @override
+    def sites(self) -> frozenset[Site]:
+        return frozenset({Site.EMBEDDING})
+
+    @property
+    @override
+    def layered_rates(self) -> dict[str, Rate]:
+        return {"p": self.p}
+
+
 REGULARIZERS: dict[str, type[Regularizer]] = {
     method.name: method
-    for method in (Zaremba, RNNDrop, Variational, WeightDrop, Semeniuta, Zoneout)
+    for method in (
+        Zaremba,
+        RNNDrop,
+        Variational,
+        WeightDrop,
+        Semeniuta,
+        Zoneout,
+        EmbeddingDropout,
+    )
 }
 
 _Method = TypeVar("_Method", bound=Regularizer)
@@ -401,6 +445,19 @@ _Method = TypeVar("_Method", bound=Regularizer)
 def find(regularizers: Sequence[Regularizer], method: type[_Method]) -> _Method | None:
     """The one instance of a method among the regularizers, if it is there."""
     return next((one for one in regularizers if isinstance(one, method)), None)
+
+
+def check_reads_numbers(regularizers: Sequence[Regularizer]) -> None:
+    """Checks that nothing masks words, for a network that reads numbers.
+
+    Raises:
+        ValueError: something does.
+    """
+    if find(regularizers, EmbeddingDropout):
+        raise ValueError(
+            "regularizers: embedding_dropout drops words, and a forecaster reads numbers; leave it "
+            "out, or drop inputs with zaremba or variational"
+        )
 
 
 def check_combination(
