@@ -1,7 +1,6 @@
 """What every exported file promises, whoever runs it."""
 
 import hashlib
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import onnx
 import pytest
 import torch
 from google.protobuf import json_format
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from support.models import (
@@ -183,20 +180,6 @@ def observations(batch: int, time: int) -> NDArray[np.float32]:
     walk = np.random.default_rng(3).normal(size=(batch, time, 3)).cumsum(axis=1)
     raw: NDArray[np.float32] = (walk + np.array([300.0, 10.0, -50.0])).astype(np.float32)
     return raw
-
-
-@given(cuts=st.lists(st.integers(1, 29), max_size=8, unique=True))
-@settings(max_examples=25, deadline=None)
-def test_any_split_of_a_series_forecasts_the_same(session: Session, cuts: list[int]) -> None:
-    x = observations(2, 30)
-    whole, _ = run(session, x, initial(session, 2))
-
-    states, parts = initial(session, 2), []
-    for start, stop in itertools.pairwise([0, *sorted(cuts), 30]):
-        part, states = run(session, x[:, start:stop], states)
-        parts.append(part)
-
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("time", [1, 3])
