@@ -89,6 +89,12 @@ class Annotator:
                 f"{len(sentences)} sentences are over the limit of {settings.max_sentences} "
                 "(--max-sentences): send them in several requests"
             )
+        total = sum(map(len, sentences))
+        if total > settings.max_request_tokens:
+            raise ResourceExhaustedError(
+                f"{total} tokens are over the limit of {settings.max_request_tokens} in one "
+                "request (--max-request-tokens): send the sentences in several requests"
+            )
         for index, sentence in enumerate(sentences):
             if not sentence:
                 raise InvalidArgumentError(f"sentence {index} is empty: send at least one token")

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tidegate.serve.calls import ByteCounter
+from tidegate.serve.connections import channel_options
 from tidegate.serve.metrics import MetricsServer
 from tidegate.serve.rollover import Rollover
 from tidegate.serve.security import Security
@@ -55,7 +56,7 @@ class Server:
         self._servicer = InferenceServicer(self._service)
         self._rollover = Rollover(self._service, self._servicer)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="tidegate-load")
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._shown: set[str] = set()
         self._metrics: MetricsServer | None = None
         self.port = settings.port
@@ -71,12 +72,7 @@ class Server:
         self._serve_metrics()
         self._server = grpc.aio.server(
             interceptors=[*self._security.interceptors(stats), ByteCounter(stats)],
-            options=[
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes),
-                # Two servers on one port would share its streams at random.
-                ("grpc.so_reuseport", 0),
-            ],
+            options=channel_options(settings),
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server)
         self._health = health.aio.HealthServicer()
@@ -93,17 +89,18 @@ class Server:
         await self._health.set("", _SERVING)
         await self._health.set(SERVICE_NAME, _SERVING)
         await self._show_models()
+        self._tasks.append(asyncio.create_task(self._end_slow_readers()))
         if settings.poll_seconds:
             watcher = Watcher(self._service.repository, self._loader, self._models_changed)
-            self._watching = asyncio.create_task(watcher.run(settings.poll_seconds))
+            self._tasks.append(asyncio.create_task(watcher.run(settings.poll_seconds)))
 
     async def drain(self) -> None:
         """Refuses new streams, tells the live ones, and ends within `drain_seconds`."""
         seconds = self._settings.drain_seconds
         deadline = asyncio.get_running_loop().time() + seconds
         self._service.draining = True
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._rollover.close()
         await self._health.enter_graceful_shutdown()
         logger.info("draining", extra={"streams": len(self._service.calls), "seconds": seconds})
@@ -116,6 +113,11 @@ class Server:
         self._service.close()
         self._loader.shutdown()
         self._close_metrics()
+
+    async def _end_slow_readers(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.slow_reader_seconds / 4)
+            self._servicer.end_slow_readers()
 
     async def _models_changed(self) -> None:
         await self._show_models()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tidegate.serve.annotate import Annotation, Annotator
@@ -17,7 +18,7 @@ from tidegate.serve.stream_call import StreamCall
 from tidegate.serve.streams import SeriesTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -54,6 +55,7 @@ class Service:
         self._annotators: dict[Model, Annotator] = {}
         self._calls: set[StreamCall] = set()
         self._last_number = 0
+        self._requests = 0
 
     @property
     def calls(self) -> tuple[StreamCall, ...]:
@@ -67,14 +69,31 @@ class Service:
 
     async def forecast(self, model: Model, windows: Sequence[Window]) -> NDArray[np.float32]:
         """Forecasts of whole windows, float32 [windows, V]; see `forecast_windows`."""
-        return await forecast_windows(model, windows, self._runner, self.settings)
+        with self._one_request():
+            return await forecast_windows(model, windows, self._runner, self.settings)
 
     async def annotate(self, model: Model, sentences: Sequence[Sequence[str]]) -> list[Annotation]:
         """Labels of sentences; see `Annotator.annotate`."""
         model.require_labelling()
         if model not in self._annotators:
             self._annotators[model] = Annotator(model, self._runner, self.settings)
-        return await self._annotators[model].annotate(sentences)
+        with self._one_request():
+            return await self._annotators[model].annotate(sentences)
+
+    @contextmanager
+    def _one_request(self) -> Iterator[None]:
+        limit = self.settings.max_requests
+        if self._requests >= limit:
+            raise ResourceExhaustedError(
+                f"{limit} requests are under way (--max-requests): try again, send more in each, "
+                "or use another replica",
+                retry_seconds=1.0,
+            )
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
 
     def open_stream(self) -> StreamCall:
         """Admits a new stream; `close_stream` must follow.

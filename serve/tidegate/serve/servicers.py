@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -15,7 +16,7 @@ import grpc.aio
 
 from tidegate.serve.access import caller, identity
 from tidegate.serve.calls import Context, observed, refuse
-from tidegate.serve.errors import INTERNAL_TEXT, Code, ServingError
+from tidegate.serve.errors import INTERNAL_TEXT, Code, ResourceExhaustedError, ServingError
 from tidegate.serve.forecast import Window
 from tidegate.serve.logs import call_fields
 from tidegate.v1 import inference_pb2 as pb
@@ -65,6 +66,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self._service = service
         self.stats = service.stats
         self._writers: dict[StreamCall, _Writer] = {}
+        self._streams_of: Counter[str] = Counter()
 
     @_with_status
     async def ListModels(
@@ -118,9 +120,12 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         Reading waits for the answers to the message before, so a client that
         does not read is not read either: memory stays bounded.
         """
+        peer = context.peer()
+        self._check_connection(peer)
         call = self._service.open_stream()
         bucket = caller.get().bucket
         writer = self._writers[call] = _Writer(context)
+        self._streams_of[peer] += 1
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
                 responses = await call.handle(request)
@@ -138,8 +143,34 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             if call.model is not None:
                 _note(call.model)
             del self._writers[call]
+            self._streams_of[peer] -= 1
+            if not self._streams_of[peer]:
+                del self._streams_of[peer]
             self._service.close_stream(call)
             writer.close()
+
+    def _check_connection(self, peer: str) -> None:
+        limit = self._service.settings.max_streams_per_connection
+        if self._streams_of[peer] >= limit:
+            raise ResourceExhaustedError(
+                f"all {limit} streams of this connection are taken "
+                "(--max-streams-per-connection): send more series on one stream, or open another "
+                "connection",
+                retry_seconds=1.0,
+            )
+
+    def end_slow_readers(self) -> None:
+        """Ends the streams whose answers have waited too long for their client to read."""
+        limit = self._service.settings.slow_reader_seconds
+        since = asyncio.get_running_loop().time() - limit
+        for writer in tuple(self._writers.values()):
+            if writer.writing_since is not None and writer.writing_since < since:
+                writer.end(
+                    ResourceExhaustedError(
+                        f"the client has not read an answer for {limit:g} s "
+                        "(--slow-reader-seconds): read answers while sending"
+                    )
+                )
 
     def tell(self, call: StreamCall, response: pb.StreamForecastResponse) -> None:
         """Sends a live stream what it has not asked for, as soon as the client reads."""
@@ -183,6 +214,7 @@ class _Writer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = asyncio.Lock()
+        self.writing_since: float | None = None
         self._posted: list[pb.StreamForecastResponse] = []
         self._posting: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
@@ -190,8 +222,10 @@ class _Writer:
 
     async def write(self, responses: list[pb.StreamForecastResponse]) -> None:
         async with self._lock:
+            self.writing_since = asyncio.get_running_loop().time()
             for response in responses:
                 await self._context.write(response)
+            self.writing_since = None
 
     def post(self, response: pb.StreamForecastResponse) -> None:
         """Writes a notice as soon as the client reads; the caller does not wait for that."""

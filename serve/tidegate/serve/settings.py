@@ -19,6 +19,7 @@ _MAY_BE_ZERO = {
     "drain_seconds",
     "poll_seconds",
     "drain_old",
+    "max_connection_age",
     "max_parity_error",
     "inline_rows",
 }
@@ -67,11 +68,22 @@ class ListenSettings:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         drain_seconds: Time live streams get to leave after SIGTERM.
+        max_connections: Open connections; one more is closed at once.
+        keepalive_seconds: Time without a word after which a client is asked
+            whether it is still there; one that does not answer within a third
+            of it is gone. A client may ask the server as often.
+        max_connection_age: Seconds after which a connection takes no new calls,
+            a tenth more or less, so that clients spread over new replicas; 0: none.
+        max_connection_age_grace: Seconds that the calls on it then still have.
     """
 
     host: str = "127.0.0.1"
     port: int = 50051
     drain_seconds: float = 10.0
+    max_connections: int = 4_096
+    keepalive_seconds: float = 30.0
+    max_connection_age: float = 0.0
+    max_connection_age_grace: float = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +117,9 @@ class StreamSettings:
         checkpoint_key_file: File of at least 32 bytes that signs checkpoints,
             the same for all replicas. Without it, tokens die with the process.
         max_streams: Open StreamForecast calls.
+        max_streams_per_connection: Open StreamForecast calls of one connection.
+        slow_reader_seconds: Time for which an answer may wait for its client to
+            read. Until then the stream is not read either; then it is ended.
         max_series: Live series of one model.
         max_series_per_stream: Live series of one call.
         max_key_bytes: Length of a series key in UTF-8.
@@ -113,6 +128,8 @@ class StreamSettings:
 
     checkpoint_key_file: Path | None = None
     max_streams: int = 10_000
+    max_streams_per_connection: int = 1_024
+    slow_reader_seconds: float = 60.0
     max_series: int = 131_072
     max_series_per_stream: int = 16_384
     max_key_bytes: int = 256
@@ -143,17 +160,21 @@ class RequestSettings:
 
     Attributes:
         max_message_bytes: Size of a message received or sent.
+        max_requests: Forecast and AnnotateSentences requests at a time.
         max_windows: Windows in one Forecast request.
         max_window_rows: Rows of one window.
         max_sentences: Sentences in one AnnotateSentences request.
         max_tokens: Tokens of one sentence.
+        max_request_tokens: Tokens of all sentences in one request.
         max_token_bytes: Length of one token in UTF-8.
     """
 
     max_message_bytes: int = 16 * 2**20
+    max_requests: int = 256
     max_windows: int = 1_024
     max_window_rows: int = 8_192
     max_sentences: int = 1_024
+    max_request_tokens: int = 65_536
     max_tokens: int = 512
     max_token_bytes: int = 1_024
 
@@ -194,9 +215,10 @@ class Settings(
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            least = 0 if field.name in _MAY_BE_ZERO else 1
-            if value < least:
-                raise ValueError(f"{field.name} is {value}; it must be at least {least}")
+            if value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO):
+                least = "at least 1" if isinstance(field.default, int) else "above 0"
+                least = "at least 0" if field.name in _MAY_BE_ZERO else least
+                raise ValueError(f"{field.name} is {value}; it must be {least}")
         if self.provider not in get_args(Provider):
             raise ValueError(f"provider is {self.provider!r}; use one of {get_args(Provider)}")
         if (self.tls_certificate is None) != (self.tls_key is None):
