@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.executor import HeldExecutor, turns
 from tidegate.serve.batcher import Batcher
 from tidegate.serve.checkpoint import CheckpointSigner
 from tidegate.serve.entries import Chunks
@@ -23,35 +23,9 @@ from tidegate.serve.spec import StateLayout
 from tidegate.serve.streams import SeriesTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 LAYOUTS = (StateLayout("h", "h_next", 2, 3, 0.0), StateLayout("p", "p_next", 1, 2, float("nan")))
-
-
-class HeldExecutor(Executor):
-    """Runs what was submitted only when told to, or fails then."""
-
-    def __init__(self, fault: Exception | None = None) -> None:
-        self._fault = fault
-        self._held: list[tuple[Future[Any], Callable[[], Any]]] = []
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._held.append((future, lambda: fn(*args, **kwargs)))
-        return future
-
-    @property
-    def waiting(self) -> int:
-        return len(self._held)
-
-    def release(self) -> None:
-        for future, call in self._held:
-            if self._fault:
-                future.set_exception(self._fault)
-            else:
-                future.set_result(call())
-        self._held.clear()
 
 
 @pytest.fixture
@@ -182,9 +156,3 @@ async def test_a_run_that_fails_refuses_its_chunks_with_a_fixed_text(
     assert type(failure.error) is ServingError
     assert "secret detail" in caplog.text
     assert table.next_offset[handle] == 0
-
-
-async def turns() -> None:
-    """Lets everything that is ready happen."""
-    for _ in range(10):
-        await asyncio.sleep(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -57,16 +57,18 @@ class Annotator:
         lengths = np.array([len(sentence) for sentence in sentences], np.int64)
         tokens = self._token_ids(sentences)
         annotations: list[Annotation | None] = [None] * len(sentences)
-        async for members, outputs in self._runner.run(self._model, "tokens", tokens, lengths):
+
+        def take(members: NDArray[np.int64], outputs: dict[str, NDArray[Any]]) -> None:
+            labels = outputs["labels"]
             probabilities = np.take_along_axis(
-                outputs["probabilities"], outputs["labels"][..., None], axis=-1
+                outputs["probabilities"], labels[..., None], axis=-1
             )[..., 0]
             for row, index in enumerate(members.tolist()):
                 end = len(sentences[index])
-                labels = outputs["labels"][row, :end].tolist()
-                annotations[index] = Annotation(
-                    [self._names[label] for label in labels], probabilities[row, :end].tolist()
-                )
+                names = [self._names[label] for label in labels[row, :end].tolist()]
+                annotations[index] = Annotation(names, probabilities[row, :end].tolist())
+
+        await self._runner.run(self._model, "tokens", tokens, lengths, take)
         return [annotation for annotation in annotations if annotation is not None]
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -52,9 +52,12 @@ async def forecast_windows(
     values = np.frombuffer(b"".join([window.values for window in windows]), "<f4")
     values = values.reshape(-1, model.features)
     _check_values(model, values, lengths)
-    async for members, outputs in runner.run(model, "x", values, lengths):
+
+    def take(members: NDArray[np.int64], outputs: dict[str, NDArray[Any]]) -> None:
         last = outputs["quantiles"][np.arange(len(members)), lengths[members] - 1]
         result[members] = last.reshape(len(members), -1)
+
+    await runner.run(model, "x", values, lengths, take)
     _check_forecasts(result)
     return result
 

@@ -47,10 +47,16 @@ def split_runs(
 
 
 def padded(
-    values: NDArray[Scalar], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    values: NDArray[Scalar],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    longest: int | None = None,
 ) -> NDArray[Scalar]:
-    """Cuts sequences out of [R, ...] into [B, T, ...]; a short one repeats its last row."""
-    longest = int(lengths.max())
+    """Cuts sequences out of [R, ...] into [B, T, ...]; a short one repeats its last row.
+
+    T is `longest` where that is given, else the longest of the lengths.
+    """
+    longest = longest or int(lengths.max())
     if longest == 1:
         return values[starts][:, None]
     steps = np.minimum(np.arange(longest), lengths[:, None] - 1)

@@ -1,16 +1,23 @@
-"""Runs of whole sequences from requests that keep no state."""
+"""Runs of whole sequences, for requests that keep no state; several share a run.
+
+Legend: N sequences of one request, R rows of all of them, B sequences in one run, T
+longest of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tidegate.serve.errors import INTERNAL_TEXT, ServingError
 from tidegate.serve.ragged import padded, split_runs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
@@ -18,11 +25,18 @@ if TYPE_CHECKING:
     from tidegate.serve.model import Model
     from tidegate.serve.settings import Settings
 
+    Outputs = dict[str, NDArray[Any]]
+
+logger = logging.getLogger(__name__)
+
 
 class Runner:
     """Pads sequences into runs within the limits and runs them in the worker thread.
 
-    Between two runs of a large request the thread takes those of the streams.
+    Requests that come together share runs: their sequences are grouped by
+    length, so that no run is more than half padding, under a budget of rows.
+    A request waits for two turns of the event loop, for others to join, and
+    never for a timer. Between two runs of a large request others get theirs.
 
     Args:
         settings: Limits.
@@ -32,35 +46,158 @@ class Runner:
     def __init__(self, settings: Settings, executor: Executor) -> None:
         self._settings = settings
         self._executor = executor
+        self._queues: dict[Model, _Queue] = {}
 
     async def run(
-        self, model: Model, name: str, values: NDArray[Any], lengths: NDArray[np.int64]
-    ) -> AsyncIterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+        self,
+        model: Model,
+        name: str,
+        values: NDArray[Any],
+        lengths: NDArray[np.int64],
+        take: Callable[[NDArray[np.int64], Outputs], None],
+    ) -> None:
         """Runs all sequences from their initial states.
 
         Args:
             model: The model.
-            name: The input that takes the values.
-            values: All sequences one after the other, [sum(lengths), ...].
-            lengths: Rows of each, at least 1.
+            name: Its input that takes the values.
+            values: All sequences one after the other, [R, ...].
+            lengths: Rows of each, [N], at least 1.
+            take: Gets the indices of some of the sequences, [B], and the outputs
+                of their run, [B, T, ...]; each sequence comes once.
 
-        Yields:
-            Indices of some sequences, and the outputs of their run.
+        Raises:
+            ServingError: A run has failed.
         """
+        if not len(lengths):
+            return
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = _Queue(model, name, self._settings, self._executor)
+            queue.task = asyncio.create_task(queue.work())
+            queue.task.add_done_callback(lambda _: self._queues.pop(model))
+        request = _Request(values, lengths, self._settings, take)
+        queue.requests.append(request)
+        await request.done
+
+
+class _Group(NamedTuple):
+    """Sequences of one request that can run together, [B], and what their lengths share."""
+
+    members: NDArray[np.int64]
+    length_class: int
+
+
+class _Request:
+    """One request, as groups of its sequences that are still to run."""
+
+    def __init__(
+        self,
+        values: NDArray[Any],
+        lengths: NDArray[np.int64],
+        settings: Settings,
+        take: Callable[[NDArray[np.int64], Outputs], None],
+    ) -> None:
+        self.values = values
+        self.lengths = lengths
+        self.starts = np.cumsum(lengths) - lengths
+        self.take = take
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        runs = split_runs(lengths, settings.max_batch, settings.max_batch_rows)
+        self.groups = deque(_Group(members, _length_class(lengths[members])) for members in runs)
+
+    def longest(self, group: _Group) -> int:
+        """Rows of the longest sequence of a group."""
+        return int(self.lengths[group.members].max())
+
+
+class _Queue:
+    """The requests of one model, run in turn.
+
+    Attributes:
+        requests: Those that have groups left; the first is the next to run.
+        task: Runs them, and ends when there is none.
+    """
+
+    def __init__(self, model: Model, name: str, settings: Settings, executor: Executor) -> None:
+        self._model = model
+        self._input = name
+        self._settings = settings
+        self._executor = executor
+        self.requests: deque[_Request] = deque()
+        self.task: asyncio.Task[None]
+
+    async def work(self) -> None:
+        """Runs until no request is left."""
+        for _ in range(2):
+            await asyncio.sleep(0)
+        while self.requests:
+            parts = self._next()
+            if not parts:
+                continue
+            try:
+                await self._run(parts)
+            except Exception:
+                logger.exception("a run of %s failed", self._model.label)
+                for request, _ in parts:
+                    request.groups.clear()
+                    if not request.done.done():
+                        request.done.set_exception(ServingError(INTERNAL_TEXT))
+            for request, _ in parts:
+                if request.groups:
+                    # Behind those that came meanwhile.
+                    self.requests.append(request)
+                elif not request.done.done():
+                    request.done.set_result(None)
+
+    def _next(self) -> list[tuple[_Request, _Group]]:
+        """A group of the first request, and what fits beside it of the others, out of the queue."""
+        parts: list[tuple[_Request, _Group]] = []
+        sequences = longest = 0
+        for request in tuple(self.requests):
+            # A client that has gone, or whose deadline has passed, needs no answer.
+            if request.done.done():
+                self.requests.remove(request)
+                continue
+            group = request.groups[0]
+            if parts and group.length_class != parts[0][1].length_class:
+                continue
+            most = max(longest, request.longest(group))
+            count = sequences + len(group.members)
+            over = count > self._settings.max_batch or count * most > self._settings.max_batch_rows
+            if parts and over:
+                continue
+            parts.append((request, request.groups.popleft()))
+            sequences, longest = count, most
+            self.requests.remove(request)
+        return parts
+
+    async def _run(self, parts: list[tuple[_Request, _Group]]) -> None:
+        longest = max(request.longest(group) for request, group in parts)
+        lengths = np.concatenate([request.lengths[group.members] for request, group in parts])
+        values = [
+            padded(request.values, request.starts[g.members], request.lengths[g.members], longest)
+            for request, g in parts
+        ]
+        feeds = {self._input: np.concatenate(values), "lengths": lengths.astype(np.int32)}
+        for state in self._model.states:
+            shape = (state.layers, len(lengths), state.width)
+            feeds[state.input] = np.full(shape, state.initial_value, np.float32)
         loop = asyncio.get_running_loop()
-        settings = self._settings
-        starts = np.cumsum(lengths) - lengths
-        for members in split_runs(lengths, settings.max_batch, settings.max_batch_rows):
-            feeds: dict[str, NDArray[Any]] = {
-                name: padded(values, starts[members], lengths[members]),
-                "lengths": lengths[members].astype(np.int32),
-            }
-            for state in model.states:
-                shape = (state.layers, len(members), state.width)
-                feeds[state.input] = np.full(shape, state.initial_value, np.float32)
-            outputs, seconds = await loop.run_in_executor(
-                self._executor, model.session.timed_run, feeds
-            )
-            model.stats.record_run(feeds[name].shape[0] * feeds[name].shape[1], seconds)
-            model.stats.steps += int(lengths[members].sum())
-            yield members, outputs
+        run = self._model.session.timed_run
+        outputs, seconds = await loop.run_in_executor(self._executor, run, feeds)
+        self._model.stats.record_run(len(lengths) * longest, seconds)
+        self._model.stats.steps += int(lengths.sum())
+        states = {state.output for state in self._model.states}
+        start = 0
+        for request, group in parts:
+            end = start + len(group.members)
+            if not request.done.done():
+                own = {name: x[start:end] for name, x in outputs.items() if name not in states}
+                request.take(group.members, own)
+            start = end
+
+
+def _length_class(lengths: NDArray[np.int64]) -> int:
+    """The same number for lengths of which none is more than twice another; see `split_runs`."""
+    return int(np.frexp(lengths.max() - 1)[1])
