@@ -94,8 +94,9 @@ def header(rounds: int, seconds: float) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     columns = (
-        "streams", "series a message", "rows/s", "p50 ms", "p99 ms", "CPU us a message",
-        "echo messages/s", "of echo (spread)", "echo CPU us", "bare rows/s", "of bare (spread)",
+        "streams", "series a message", "rows/s", "p50 ms", "p99 ms",
+        "echo, rows/s", "of echo (spread)", "bare, rows/s", "of bare (spread)",
+        "CPU us a message: ours", "echo", "bare",
     )  # fmt: skip
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {cpu()}, Python "
@@ -109,17 +110,20 @@ def line(streams: int, series: int, result: Results) -> str:
     """One row of the table."""
     of_echo = [rate(a) / rate(b) for a, b in zip(result.ours, result.echo, strict=True)]
     of_bare = [rate(a) / rate(b) for a, b in zip(result.ours, result.bare, strict=True)]
+    # A batch of bare ONNX Runtime has the rows of a message of each stream.
+    bare_cpu = [one["cpu_us"] / streams for one in result.bare]
     cells = [
         str(streams),
-        str(series),
+        f"{series:,}",
         f"{median(map(rate, result.ours)):,.0f}",
         *(f"{median(one[key] for one in result.ours):.2f}" for key in ("p50_ms", "p99_ms")),
-        f"{median(one['cpu_us'] for one in result.ours):.0f}",
-        f"{median(one['messages'] / one['seconds'] for one in result.echo):,.0f}",
+        f"{median(map(rate, result.echo)):,.0f}",
         f"{median(of_echo):.2f} ({min(of_echo):.2f}-{max(of_echo):.2f})",
-        f"{median(one['cpu_us'] for one in result.echo):.0f}",
         f"{median(map(rate, result.bare)):,.0f}",
         f"{median(of_bare):.2f} ({min(of_bare):.2f}-{max(of_bare):.2f})",
+        f"{median(one['cpu_us'] for one in result.ours):,.0f}",
+        f"{median(one['cpu_us'] for one in result.echo):,.0f}",
+        f"{median(bare_cpu):,.1f}",
     ]
     return f"| {' | '.join(cells)} |"
 
