@@ -77,6 +77,9 @@ def test_health_and_reflection_know_the_service_and_every_model(target: str) -> 
             assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == SERVING
         with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
             health.Check(health_pb2.HealthCheckRequest(service="nope"))
+        for name, status in (("CPU", SERVING), ("CUDA", NOT_SERVING)):
+            request = health_pb2.HealthCheckRequest(service=f"provider/{name}ExecutionProvider")
+            assert health.Check(request).status == status
         services = ProtoReflectionDescriptorDatabase(channel).get_services()
     assert "tidegate.v1.InferenceService" in services
 

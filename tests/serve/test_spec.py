@@ -11,6 +11,7 @@ from support import onnx_models
 from tidegate.serve.errors import LoadError, NotFoundError
 from tidegate.serve.model import load_model
 from tidegate.serve.repository import Repository
+from tidegate.serve.session import providers
 from tidegate.serve.settings import Settings
 from tidegate.v1 import model_spec_pb2 as pb
 
@@ -127,6 +128,14 @@ def test_cuda_that_does_not_work_is_an_error_and_never_a_silent_cpu(models: Path
         pytest.skip("this machine has a working CUDA device")
     with pytest.raises(LoadError, match=r"provider cuda was asked for, .* use --provider cpu"):
         load_model("gru", "1", path, Settings(provider="cuda"))
+
+
+def test_tf32_is_off_unless_asked_for() -> None:
+    assert providers(cuda=False, tf32=True) == ["CPUExecutionProvider"]
+    for asked, option in ((False, "0"), (True, "1")):
+        first, last = providers(cuda=True, tf32=asked)
+        assert first == ("CUDAExecutionProvider", {"use_tf32": option})
+        assert last == "CPUExecutionProvider"
 
 
 def test_the_highest_version_is_the_default_by_number(models: Path) -> None:

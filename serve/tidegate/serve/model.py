@@ -126,7 +126,7 @@ def load_model(name: str, version: str, path: Path, settings: Settings, sha256: 
     try:
         content = path.read_bytes()
         digest = _digest(content, sha256)
-        session = Session(content, settings.provider, settings.threads)
+        session = Session(content, settings.provider, settings.threads, tf32=settings.tf32)
         text = session.spec_text
         spec = read_spec(text)
         states = check_spec(spec, session.inputs, session.outputs)

@@ -20,6 +20,7 @@ from tidegate.serve.rollover import Rollover
 from tidegate.serve.security import Security
 from tidegate.serve.service import Service
 from tidegate.serve.servicers import InferenceServicer
+from tidegate.serve.session import CPU, CUDA
 from tidegate.serve.watcher import Watcher
 from tidegate.v1 import inference_pb2, inference_pb2_grpc
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 SERVICE_NAME = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 logger = logging.getLogger(__name__)
 
 
@@ -125,10 +127,18 @@ class Server:
         self._service.forget_removed()
 
     async def _show_models(self) -> None:
-        """Health has each model under its name beside the server as a whole, which is ""."""
-        names = {model.name for model in self._service.repository.list()}
+        """Health has each model under its name beside the server as a whole, which is "".
+
+        Each provider is healthy if all models run on it.
+        """
+        models = self._service.repository.list()
+        running = {model.session.provider for model in models}
+        for provider in (CPU, CUDA):
+            status = _SERVING if running == {provider} else _NOT_SERVING
+            await self._health.set(f"provider/{provider}", status)
+        names = {model.name for model in models}
         for name in self._shown - names:
-            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._health.set(name, _NOT_SERVING)
         for name in names:
             await self._health.set(name, _SERVING)
         self._shown |= names

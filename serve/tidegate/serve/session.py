@@ -55,20 +55,27 @@ class Session:
         content: The bytes of an ONNX file.
         provider: "cuda" insists, "auto" takes CUDA where it works.
         threads: Threads within one run.
+        tf32: Whether CUDA may round the inputs of matrix products to 10 bits.
 
     Raises:
         LoadError: Not a graph that ONNX Runtime can run on that provider.
     """
 
-    def __init__(self, content: bytes, provider: Provider = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        provider: Provider = "cpu",
+        threads: int = 1,
+        *,
+        tf32: bool = False,
+    ) -> None:
         tries_cuda = provider == "cuda" or (provider == "auto" and _has_cuda_driver())
         if tries_cuda:
             # Finds the CUDA libraries that pip installed, when there are any. It
             # prints what it misses, and standard output is for the address.
             with redirect_stdout(sys.stderr):
                 onnxruntime.preload_dlls()
-        names = [CUDA, CPU] if tries_cuda else [CPU]
-        self._session = _create(content, names, threads)
+        self._session = _create(content, providers(cuda=tries_cuda, tf32=tf32), threads)
         self.operators = _operators_by_provider(self._session)
         self.provider = _recurrent_provider(self.operators)
         if provider == "cuda" and self.provider != CUDA:
@@ -124,6 +131,12 @@ class Session:
             raise LoadError(f"the first run of the graph failed: {error}") from error
 
 
+def providers(*, cuda: bool, tf32: bool) -> list[str | tuple[str, dict[str, str]]]:
+    """The providers to try, in order, with their options as ONNX Runtime takes them."""
+    # ONNX Runtime's own default is TF32, with which no file keeps its parity.
+    return [(CUDA, {"use_tf32": str(int(tf32))}), CPU] if cuda else [CPU]
+
+
 def _has_cuda_driver() -> bool:
     """Whether NVIDIA's driver is installed; without it CUDA cannot work."""
     try:
@@ -133,7 +146,9 @@ def _has_cuda_driver() -> bool:
     return True
 
 
-def _create(content: bytes, providers: list[str], threads: int) -> onnxruntime.InferenceSession:
+def _create(
+    content: bytes, providers: list[str | tuple[str, dict[str, str]]], threads: int
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -37,7 +37,12 @@ class ModelSettings:
             environment variables say.
         max_parity_error: A registered version whose `parity_max_abs`, the largest
             difference between ONNX Runtime and PyTorch, is above is not served.
-        provider: Where the networks run; "auto" is CUDA where it works.
+        provider: Where the networks run. "cuda" refuses a model of which a
+            recurrent operator would run elsewhere; "auto" is CUDA where it works,
+            and the log, ListModels, the metric tidegate_model_info and the health of
+            "provider/CUDAExecutionProvider" say whether it does.
+        tf32: Lets CUDA round the inputs of matrix products to 10 bits: faster, and
+            less exact than what the file was tested with.
         threads: Threads of ONNX Runtime within one run. More than one rarely
             pays for small recurrent networks.
         poll_seconds: Time between two looks for new versions and moved
@@ -54,6 +59,7 @@ class ModelSettings:
     registry_uri: str = ""
     max_parity_error: float = 1e-3
     provider: Provider = "auto"
+    tf32: bool = False
     threads: int = 1
     poll_seconds: float = 5.0
     drain_old: float = 600.0
