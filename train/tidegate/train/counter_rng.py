@@ -12,6 +12,8 @@ Dimensions: T time, B batch (samples), U units.
 import torch
 from torch import Tensor
 
+from tidegate.train.kernels import drop as native
+
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9
 _MULTIPLIER_2 = 0x94D049BB133111EB
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
@@ -57,10 +59,16 @@ def drop(
         samples_at = torch.arange(sample_offset, sample_offset + samples, device=device)
     else:
         samples_at = samples.to(device=device, dtype=torch.int64)
-    times_at = torch.arange(times, device=device)
-    units_at = torch.arange(units, device=device)
-    bits = _of_samples(key, samples_at, times_at)
-    return _below(_mix(bits[:, :, None] + units_at * _signed(_GOLDEN_GAMMA)), p)
+    draw = native.drop if samples_at.device.type == "cpu" and native.is_ready() else draw_in_torch
+    return draw(samples_at, _signed(key), _threshold(p), times, units)
+
+
+def draw_in_torch(samples: Tensor, key: int, threshold: int, times: int, units: int) -> Tensor:
+    """The specification of the native draw; see :func:`tidegate.train.kernels.drop.drop`."""
+    times_at = torch.arange(times, device=samples.device)
+    units_at = torch.arange(units, device=samples.device)
+    bits = _of_samples(key, samples, times_at)
+    return _below(_mix(bits[:, :, None] + units_at * _signed(_GOLDEN_GAMMA)), threshold)
 
 
 def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
@@ -75,18 +83,23 @@ def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
     Returns:
         bool [B, N].
     """
-    bits = _of_samples(key, samples, torch.zeros(1, dtype=torch.int64, device=samples.device))
-    return _below(_mix(bits[0, :, None] + units * _signed(_GOLDEN_GAMMA)), p)
+    first = torch.zeros(1, dtype=torch.int64, device=samples.device)
+    bits = _of_samples(_signed(key), samples, first)
+    return _below(_mix(bits[0, :, None] + units * _signed(_GOLDEN_GAMMA)), _threshold(p))
 
 
 def _of_samples(key: int, samples: Tensor, times: Tensor) -> Tensor:
     """Bits of each time and sample, [T, B]."""
-    bits = _mix(samples * _signed(_GOLDEN_GAMMA) + _signed(key))
+    bits = _mix(samples * _signed(_GOLDEN_GAMMA) + key)
     return _mix(bits + times[:, None] * _signed(_GOLDEN_GAMMA))
 
 
-def _below(bits: Tensor, p: float) -> Tensor:
-    return torch.lt(_shift(bits, 64 - _DRAW_BITS), round(p * 2**_DRAW_BITS))
+def _below(bits: Tensor, threshold: int) -> Tensor:
+    return torch.lt(_shift(bits, 64 - _DRAW_BITS), threshold)
+
+
+def _threshold(p: float) -> int:
+    return round(p * (1 << _DRAW_BITS))
 
 
 def _mix(z: Tensor) -> Tensor:
@@ -111,4 +124,4 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-__all__ = ["derive_key", "drop", "drop_units"]
+__all__ = ["derive_key", "draw_in_torch", "drop", "drop_units"]

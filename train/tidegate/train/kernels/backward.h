@@ -47,31 +47,48 @@ void backward_slice(const Layer<Real>& p, const Gradients<Real>& d, const std::v
   }
 }
 
-// d_weight [G*H, width] = d^T operand for each part, and the sums of d over all rows.
+// dW_ih = dg^T (x * mask) and dW_hh = dg^T (h_{t-1} * mask), over all steps and rows; and the
+// biases' gradients, which are sums of dg.
 template <typename Real>
-void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d,
-                      const std::vector<Part>& parts, const Operands<Real>& operands, int64_t width,
-                      Real* d_weight, Real* d_bias) {
+void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d) {
+  const std::vector<Part> hidden_parts = p.hidden_parts(), input_parts = p.input_parts();
+  const Operands<Real> states = states_of_parts(p, hidden_parts);
+  const Operands<Real> inputs = inputs_of_parts(p, input_parts);
   struct Piece {
     size_t part;
     int64_t row, rows;
   };
+  // A piece lies within one gate if the inputs differ from gate to gate.
+  const int64_t gate_rows = p.input.by_gate() ? p.H : p.G * p.H;
   std::vector<Piece> pieces;
-  for (size_t index = 0; index < parts.size(); ++index) {
-    const int64_t end = parts[index].count * p.H;
-    for (int64_t row = 0; row < end; row += kRowBlock) {
-      pieces.push_back({index, row, std::min(kRowBlock, end - row)});
+  for (size_t index = 0; index < hidden_parts.size(); ++index) {
+    const Part& part = hidden_parts[index];
+    const int64_t end = (part.gate + part.count) * p.H;
+    for (int64_t row = part.gate * p.H; row < end;) {
+      const int64_t gate_end = (row / gate_rows + 1) * gate_rows;
+      const int64_t rows = std::min({kRowBlock, end - row, gate_end - row});
+      pieces.push_back({index, row, rows});
+      row += rows;
     }
   }
-  const int64_t operations = 2 * p.T * p.B * p.G * p.H * width;
-  for_each_slice(pieces.size(), operations, [&](int64_t begin, int64_t end) {
+  const int64_t depth = p.T * p.B, width = p.G * p.H;
+  for_each_slice(pieces.size(), 2 * depth * width * (p.H + p.I), [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
-      const Piece& piece = pieces[index];
-      const Part& part = parts[piece.part];
-      const int64_t row = part.gate * p.H + piece.row;
-      const Real* from = part.apart ? d.inner + piece.row : d.gates + row;
-      multiply_transposed(piece.rows, from, part.apart ? p.H : p.G * p.H, *operands[piece.part],
-                          d_weight + row * width, width, d_bias + row);
+      const auto [part, row, rows] = pieces[index];
+      const Target<Real> of_state{states[part].get(), d.weight_hh + row * p.H, p.H};
+      const Target<Real> of_input{inputs[p.input.by_gate() ? row / p.H : 0].get(),
+                                  d.weight_ih + row * p.I, p.I};
+      const Real* from = d.gates + row;
+      if (hidden_parts[part].apart) {
+        const int64_t inner = row - hidden_parts[part].gate * p.H;
+        multiply_transposed(rows, depth, d.inner + inner, p.H, {of_state}, d.bias_hh + row);
+        multiply_transposed(rows, depth, from, width, {of_input}, d.bias_ih + row);
+      } else {
+        multiply_transposed(rows, depth, from, width, {of_state, of_input}, d.bias_ih + row);
+        std::copy(d.bias_ih + row, d.bias_ih + row + rows, d.bias_hh + row);
+      }
+      if (p.weight_mask == nullptr) continue;
+      times_row(of_state.c, p.weight_mask + row * p.H, rows * p.H, of_state.c);
     }
   });
 }
@@ -110,20 +127,11 @@ void input_gradient(const Layer<Real>& p, const Gradients<Real>& d) {
 template <typename Real, typename Steps>
 void backward_pass(const Layer<Real>& p, const Gradients<Real>& d) {
   const std::vector<Part> parts = p.hidden_parts();
-  {
-    const Operands<Real> weights =
-        backward_weights<Real>(p, parts, p.weight_hh, p.weight_mask, p.H);
-    for_each_slice(p.B, 2 * p.T * p.B * p.G * p.H * p.H, [&](int64_t b0, int64_t b1) {
-      backward_slice<Real, Steps>(p, d, parts, weights, b0, b1);
-    });
-  }
-  weight_gradients(p, d, parts, states_of_parts(p, parts), p.H, d.weight_hh, d.bias_hh);
-  if (p.weight_mask != nullptr) {
-    for (int64_t j = 0; j < p.G * p.H * p.H; ++j) d.weight_hh[j] *= p.weight_mask[j];
-  }
-  const std::vector<Part> of_input = p.input_parts();
-  weight_gradients(p, d, of_input, inputs_of_parts(p, of_input), p.I, d.weight_ih,
-                   d.bias_ih);
+  const Operands<Real> weights = backward_weights<Real>(p, parts, p.weight_hh, p.weight_mask, p.H);
+  for_each_slice(p.B, 2 * p.T * p.B * p.G * p.H * p.H, [&](int64_t b0, int64_t b1) {
+    backward_slice<Real, Steps>(p, d, parts, weights, b0, b1);
+  });
+  weight_gradients(p, d);
   if (d.x != nullptr) input_gradient(p, d);
 }
 

@@ -194,29 +194,60 @@ void multiply(int64_t rows, const Real* a, int64_t a_stride, const Packed<Real>&
   }
 }
 
-// C [rows, b.columns] = A^T B for A [b.rows, rows], rows <= kRowBlock; and the sums of A's columns.
+// Lays kRows columns of A side by side, [depth, kRows], and adds them up.
+template <typename Real, int kRows>
+void gather_columns(int64_t depth, const Real* __restrict__ a, int64_t stride,
+                    Real* __restrict__ to, Real* __restrict__ sums) {
+  Real total[kRows] = {};
+  for (int64_t k = 0; k < depth; ++k, a += stride, to += kRows) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      to[r] = a[r];
+      total[r] += a[r];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) sums[r] += total[r];
+}
+
 template <typename Real>
-void multiply_transposed(int64_t rows, const Real* a, int64_t a_stride, const Packed<Real>& b,
-                         Real* c, int64_t c_stride, Real* sums) {
-  std::vector<Real> packed(rows * std::min(kDepth, b.rows()));
+using Gather = void (*)(int64_t, const Real*, int64_t, Real*, Real*);
+
+template <typename Real, int... kIndex>
+constexpr std::array<Gather<Real>, kTileRows> gathers_of(std::integer_sequence<int, kIndex...>) {
+  return {gather_columns<Real, kIndex + 1>...};
+}
+
+// Where a product with a packed operand goes.
+template <typename Real>
+struct Target {
+  const Packed<Real>* b;
+  Real* c;
+  int64_t c_stride;
+};
+
+// C [rows, columns] = A^T B of each target, for A [depth, rows], rows <= kRowBlock; and the
+// sums of A's columns.
+template <typename Real>
+void multiply_transposed(int64_t rows, int64_t depth, const Real* a, int64_t a_stride,
+                         const std::vector<Target<Real>>& targets, Real* sums) {
+  static constexpr auto gathers =
+      gathers_of<Real>(std::make_integer_sequence<int, kTileRows>());
+  std::vector<Real> packed(rows * std::min(kDepth, depth));
   std::fill(sums, sums + rows, Real(0));
-  for (int64_t k = 0; k < b.rows(); k += kDepth) {
-    const int64_t depth = std::min(kDepth, b.rows() - k);
+  for (int64_t k = 0; k < depth; k += kDepth) {
+    const int64_t deep = std::min(kDepth, depth - k);
     for_each_tile(rows, [&](int64_t first, int64_t count) {
-      Real* to = packed.data() + first * depth;
-      const Real* from = a + k * a_stride + first;
-      for (int64_t i = 0; i < depth; ++i, to += count, from += a_stride) {
-        for (int64_t r = 0; r < count; ++r) {
-          to[r] = from[r];
-          sums[first + r] += from[r];
-        }
-      }
+      gathers[count - 1](deep, a + k * a_stride + first, a_stride, packed.data() + first * deep,
+                         sums + first);
     });
-    for (int64_t panel = 0; panel < b.panels(); ++panel) {
-      for_each_tile(rows, [&](int64_t first, int64_t count) {
-        tile_against_panel<Real, true>(count, depth, packed.data() + first * depth, 0, b, k, panel,
-                                       c + first * c_stride, c_stride, k > 0);
-      });
+    for (const Target<Real>& target : targets) {
+      for (int64_t panel = 0; panel < target.b->panels(); ++panel) {
+        for_each_tile(rows, [&](int64_t first, int64_t count) {
+          tile_against_panel<Real, true>(count, deep, packed.data() + first * deep, 0, *target.b, k,
+                                         panel, target.c + first * target.c_stride,
+                                         target.c_stride, k > 0);
+        });
+      }
     }
   }
 }

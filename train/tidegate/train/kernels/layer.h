@@ -112,8 +112,7 @@ template <typename Real>
 using Operands = std::vector<std::unique_ptr<Packed<Real>>>;
 
 template <typename Real>
-void times_row(const Real* __restrict__ x, const Real* __restrict__ factors, int64_t size,
-               Real* __restrict__ to) {
+void times_row(const Real* x, const Real* __restrict__ factors, int64_t size, Real* to) {
   for (int64_t j = 0; j < size; ++j) to[j] = x[j] * factors[j];
 }
 

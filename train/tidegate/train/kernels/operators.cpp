@@ -1,6 +1,6 @@
-// One recurrent layer in one direction as two torch operators, forward and
-// backward, with every mask inside. The equations are those of cells.py and
-// unroll.py, which remain the specification.
+// Torch operators: one recurrent layer in one direction, forward and backward,
+// with every mask inside; and the draw of what a mask drops. cells.py, unroll.py
+// and counter_rng.py remain the specification.
 
 #include <ATen/Dispatch.h>
 #include <ATen/core/Tensor.h>
@@ -17,6 +17,7 @@
 #include <tuple>
 
 #include "backward.h"
+#include "drop.h"
 
 namespace tidegate {
 namespace {
@@ -227,6 +228,16 @@ Backward backward(const Tensor& d_output, const Optional& d_h_n, const Optional&
   return {d_x, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_h, d_c};
 }
 
+Tensor draw(const Tensor& samples, int64_t key, int64_t threshold, int64_t times, int64_t units) {
+  TORCH_CHECK_VALUE(times >= 0 && units >= 0 && samples.dim() == 1, "samples must be [B]");
+  check("samples", samples, at::kLong, samples.sizes());
+  const int64_t count = samples.size(0);
+  Tensor dropped = at::empty({times, count, units}, samples.options().dtype(at::kBool));
+  drop(static_cast<uint64_t>(key), static_cast<uint64_t>(threshold), times, count,
+       samples.const_data_ptr<int64_t>(), units, dropped.mutable_data_ptr<bool>());
+  return dropped;
+}
+
 }  // namespace
 }  // namespace tidegate
 
@@ -245,9 +256,11 @@ TORCH_LIBRARY(tidegate, m) {
       "Tensor output, Tensor gates, Tensor inner, Tensor states, Tensor cells, " TIDEGATE_ARGUMENTS
       ") -> (Tensor d_x, Tensor d_weight_ih, Tensor d_weight_hh, Tensor d_bias_ih, "
       "Tensor d_bias_hh, Tensor d_h0, Tensor d_c0)");
+  m.def("drop(Tensor samples, int key, int threshold, int times, int units) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(tidegate, CPU, m) {
   m.impl("recurrent_layer", tidegate::forward);
   m.impl("recurrent_layer_backward", tidegate::backward);
+  m.impl("drop", tidegate::draw);
 }
