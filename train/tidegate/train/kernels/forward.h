@@ -1,5 +1,6 @@
 // The forward pass. A thread works on a slice of the batch for the whole
-// sequence, so that there is no barrier between steps.
+// sequence: there is no barrier between steps, and what a step needs is in the
+// cache since the step before.
 #pragma once
 
 #include "gru.h"
@@ -18,78 +19,99 @@ std::vector<Real> outer_bias(const Layer<Real>& p) {
   return bias;
 }
 
-// gates = W_ih (x * mask) for all steps.
+// The rows b0 to b0 + rows of `from` [B, size], times a mask if there is one.
 template <typename Real>
-void input_products(const Layer<Real>& p) {
-  const std::vector<Part> parts = p.input_parts();
-  const Operands<Real> weights =
-      forward_weights<Real>(p, parts, p.weight_ih, nullptr, p.I);
-  const int64_t width = p.G * p.H;
-  for_each_slice(p.T * p.B, 2 * p.T * p.B * p.I * width, [&](int64_t begin, int64_t end) {
-    std::vector<Real> masked(p.input.data == nullptr ? 0 : kRowBlock * p.I);
-    for (int64_t row = begin; row < end; row += kRowBlock) {
-      const int64_t rows = std::min(kRowBlock, end - row);
-      for (size_t index = 0; index < parts.size(); ++index) {
-        const Part& part = parts[index];
-        const Real* x = p.x + row * p.I;
-        if (p.input.data != nullptr) {
-          for (int64_t i = 0; i < rows; ++i) {
-            const Real* mask = p.input.row((row + i) / p.B, part.gate, (row + i) % p.B);
-            times_row(x + i * p.I, mask, p.I, masked.data() + i * p.I);
-          }
-          x = masked.data();
-        }
-        multiply(rows, x, p.I, *weights[index], p.gates + row * width + part.gate * p.H, width,
-                 false);
-      }
+const Real* masked_rows(const GateMask<Real>& mask, int64_t t, int64_t gate, int64_t b0,
+                        int64_t rows, const Real* from, int64_t size, Real* to) {
+  if (mask.data == nullptr) return from;
+  times_row(from, mask.row(t, gate, b0), rows * size, to);
+  return to;
+}
+
+template <typename Real>
+struct ForwardWeights {
+  explicit ForwardWeights(const Layer<Real>& p)
+      : input_parts(p.input_parts()), hidden_parts(p.hidden_parts()), bias(outer_bias(p)) {
+    if (input_parts.size() == 1 && hidden_parts.size() == 1) {
+      joint = joint_weights(p);
+      return;
     }
-  });
-}
+    input = forward_weights<Real>(p, input_parts, p.weight_ih, nullptr, p.I);
+    hidden = forward_weights<Real>(p, hidden_parts, p.weight_hh, p.weight_mask, p.H);
+  }
 
-// What W_hh multiplies for one part: h, or h * mask computed into `masked`.
+  std::vector<Part> input_parts, hidden_parts;
+  std::vector<Real> bias;
+  // One product for all gates where each reads the same x and h, else one for each part.
+  Operands<Real> joint, input, hidden;
+};
+
+// One step's products with x and h as one, for rows of h at `h` and scratch of [rows, I + H].
 template <typename Real>
-const Real* masked_rows(const Layer<Real>& p, const Part& part, int64_t b0, int64_t rows,
-                        const Real* h, Real* masked) {
-  if (p.hidden.data == nullptr) return h;
-  times_row(h, p.hidden.row(0, part.gate, b0), rows * p.H, masked);
-  return masked;
+void joint_product(const Layer<Real>& p, const ForwardWeights<Real>& weights, int64_t t, int64_t b0,
+                   int64_t rows, const Real* h, Real* scratch) {
+  const int64_t first = t * p.B + b0, width = p.I + p.H;
+  for (int64_t i = 0; i < rows; ++i) {
+    const Real* x = p.x + (first + i) * p.I;
+    Real* to = scratch + i * width;
+    const bool drops_x = p.input.data != nullptr, drops_h = p.hidden.data != nullptr;
+    if (drops_x) times_row(x, p.input.row(t, 0, b0 + i), p.I, to);
+    if (!drops_x) std::copy_n(x, p.I, to);
+    if (drops_h) times_row(h + i * p.H, p.hidden.row(0, 0, b0 + i), p.H, to + p.I);
+    if (!drops_h) std::copy_n(h + i * p.H, p.H, to + p.I);
+  }
+  multiply(rows, scratch, width, *weights.joint[0], p.gates + first * p.G * p.H, p.G * p.H, false);
 }
 
-template <typename Real, typename Steps>
-void forward_slice(const Layer<Real>& p, const std::vector<Part>& parts,
-                   const Operands<Real>& weights, const Real* bias, int64_t b0, int64_t b1,
-                   Real* h_n, Real* c_n) {
-  const int64_t H = p.H, rows = b1 - b0, width = p.G * H;
+// The same, part by part.
+template <typename Real>
+void step_products(const Layer<Real>& p, const ForwardWeights<Real>& weights, int64_t t, int64_t b0,
+                   int64_t rows, const Real* h, Real* scratch, Real* reset) {
+  if (!weights.joint.empty()) return joint_product(p, weights, t, b0, rows, h, scratch);
+  const int64_t H = p.H, first = t * p.B + b0, width = p.G * H;
+  for (size_t index = 0; index < weights.input_parts.size(); ++index) {
+    const Part& part = weights.input_parts[index];
+    const Real* x = masked_rows(p.input, t, part.gate, b0, rows, p.x + first * p.I, p.I, scratch);
+    multiply(rows, x, p.I, *weights.input[index], p.gates + first * width + part.gate * H, width,
+             false);
+  }
+  for (size_t index = 0; index < weights.hidden_parts.size(); ++index) {
+    const Part& part = weights.hidden_parts[index];
+    const Real* from = h;
+    if (p.cell == Cell::gru_reset_before && part.gate == 2) {
+      for (int64_t i = 0; i < rows; ++i) {
+        Gru<false>::reset(p, weights.bias.data(), t, b0 + i, h + i * H, reset + i * H);
+      }
+      from = reset;
+    }
+    from = masked_rows(p.hidden, 0, part.gate, b0, rows, from, H, scratch);
+    Real* to = part.apart ? p.inner + first * H : p.gates + first * width + part.gate * H;
+    multiply(rows, from, H, *weights.hidden[index], to, part.apart ? H : width, !part.apart);
+  }
+}
+
+template <typename Real, typename Step>
+void forward_slice(const Layer<Real>& p, const ForwardWeights<Real>& weights, int64_t b0,
+                   int64_t b1, Real* h_n, Real* c_n) {
+  const int64_t H = p.H, rows = b1 - b0;
   // Carried on in place in the last state.
   Real* h = h_n + b0 * H;
   Real* c = c_n == nullptr ? nullptr : c_n + b0 * H;
   std::copy(p.h0 + b0 * H, p.h0 + b1 * H, h);
   if (c != nullptr) std::copy(p.c0 + b0 * H, p.c0 + b1 * H, c);
-  std::vector<Real> masked(rows * H), product(p.cell == Cell::gru_reset_before ? rows * H : 0);
+  std::vector<Real> scratch(rows * (H + p.I)), reset(rows * H);
   for (int64_t step = 0; step < p.T; ++step) {
     const int64_t t = p.time(step), first = t * p.B + b0;
-    for (size_t index = 0; index < parts.size(); ++index) {
-      const Part& part = parts[index];
-      const Real* operand = h;
-      if (p.cell == Cell::gru_reset_before && part.gate == 2) {
-        for (int64_t i = 0; i < rows; ++i) {
-          Gru<false>::reset(p, bias, t, b0 + i, h + i * H, product.data() + i * H);
-        }
-        operand = product.data();
-      }
-      operand = masked_rows(p, part, b0, rows, operand, masked.data());
-      Real* to = part.apart ? p.inner + first * H : p.gates + first * width + part.gate * H;
-      multiply(rows, operand, H, *weights[index], to, part.apart ? H : width, !part.apart);
-    }
+    step_products(p, weights, t, b0, rows, h, scratch.data(), reset.data());
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t b = b0 + i, at = (first + i) * H;
       if (!p.real(t, b)) {
-        std::fill(p.states + at, p.states + at + H, Real(0));
-        if (p.output != p.states) std::fill(p.output + at, p.output + at + H, Real(0));
-        if (c != nullptr) std::fill(p.cells + at, p.cells + at + H, Real(0));
+        std::fill_n(p.states + at, H, Real(0));
+        if (p.output != p.states) std::fill_n(p.output + at, H, Real(0));
+        if (c != nullptr) std::fill_n(p.cells + at, H, Real(0));
         continue;
       }
-      Steps::forward(p, bias, t, b, h + i * H, c == nullptr ? nullptr : c + i * H);
+      Step::forward(p, weights.bias.data(), t, b, h + i * H, c == nullptr ? nullptr : c + i * H);
       if (p.output == p.states) continue;
       const Real* exposed = p.memory.row(t, b);
       for (int64_t j = 0; j < H; ++j) {
@@ -100,15 +122,12 @@ void forward_slice(const Layer<Real>& p, const std::vector<Part>& parts,
 }
 
 // Fills gates, inner, states, output and cells; and the last state, c_n for the LSTM only.
-template <typename Real, typename Steps>
+template <typename Real, typename Step>
 void forward_pass(const Layer<Real>& p, Real* h_n, Real* c_n) {
-  input_products(p);
-  const std::vector<Part> parts = p.hidden_parts();
-  const Operands<Real> weights =
-      forward_weights<Real>(p, parts, p.weight_hh, p.weight_mask, p.H);
-  const std::vector<Real> bias = outer_bias(p);
-  for_each_slice(p.B, 2 * p.T * p.B * p.G * p.H * p.H, [&](int64_t b0, int64_t b1) {
-    forward_slice<Real, Steps>(p, parts, weights, bias.data(), b0, b1, h_n, c_n);
+  const ForwardWeights<Real> weights(p);
+  const int64_t operations = 2 * p.T * p.B * p.G * p.H * (p.H + p.I);
+  for_each_slice(p.B, operations, [&](int64_t b0, int64_t b1) {
+    forward_slice<Real, Step>(p, weights, b0, b1, h_n, c_n);
   });
 }
 

@@ -53,7 +53,8 @@ struct Gru {
   }
 
   template <typename Real>
-  static void backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b) {
+  static void backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b,
+                       Real* dg_row, Real* d_inner_row) {
     const int64_t H = p.H, at = t * p.B + b;
     const Real* __restrict__ a = p.gates + at * 3 * H;
     const Real* __restrict__ inner = p.inner + (kResetAfter ? at * H : 0);
@@ -62,8 +63,8 @@ struct Gru {
     const Real* __restrict__ exposed = p.memory.row(t, b);
     const Real* __restrict__ zone_h = p.zone_hidden.row(t, b);
     const Real* __restrict__ dy = d.output + at * H;
-    Real* __restrict__ dg = d.gates + at * 3 * H;
-    Real* __restrict__ d_inner = d.inner + (kResetAfter ? at * H : 0);
+    Real* __restrict__ dg = dg_row;
+    Real* __restrict__ d_inner = d_inner_row;
     Real* __restrict__ dh = d.h + b * H;
     const Real scale = p.memory_scale;
 #pragma omp simd
@@ -85,12 +86,12 @@ struct Gru {
   // Reset before: the gradient of r h gives that of r, and a share of that of h.
   template <typename Real>
   static void reset_backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b,
-                             const Real* d_product) {
+                             Real* dg_row, const Real* d_product) {
     const int64_t H = p.H, at = t * p.B + b;
     const Real* __restrict__ from = d_product;
     const Real* __restrict__ r = p.gates + at * 3 * H;
     const Real* __restrict__ h = p.before(p.states, p.h0, t, b);
-    Real* __restrict__ dg = d.gates + at * 3 * H;
+    Real* __restrict__ dg = dg_row;
     Real* __restrict__ dh = d.h + b * H;
 #pragma omp simd
     for (int64_t j = 0; j < H; ++j) {

@@ -103,8 +103,6 @@ template <typename Real>
 struct Gradients {
   const Real* output;                                           // [T, B, H]
   Real *x, *weight_ih, *weight_hh, *bias_ih, *bias_hh;          // x may be null
-  Real* gates;                                                  // [T, B, G*H]
-  Real* inner;                                                  // [T, B, H], as Layer::inner
   Real *h, *c;  // [B, H]; in: of the last state, out: of the initial one
 };
 

@@ -38,7 +38,8 @@ struct Lstm {
 
   // From the gradients after a step to those of its gates and of what is carried past them.
   template <typename Real>
-  static void backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b) {
+  static void backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b,
+                       Real* dg_row, Real*) {
     const int64_t H = p.H, at = t * p.B + b;
     const Real* __restrict__ a = p.gates + at * 4 * H;
     const Real* __restrict__ c = p.before(p.cells, p.c0, t, b);
@@ -47,7 +48,7 @@ struct Lstm {
     const Real* __restrict__ zone_c = p.zone_cell.row(t, b);
     const Real* __restrict__ zone_h = p.zone_hidden.row(t, b);
     const Real* __restrict__ dy = d.output + at * H;
-    Real* __restrict__ dg = d.gates + at * 4 * H;
+    Real* __restrict__ dg = dg_row;
     Real* __restrict__ dh = d.h + b * H;
     Real* __restrict__ dc = d.c + b * H;
     const Real scale = p.memory_scale;

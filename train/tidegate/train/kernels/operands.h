@@ -44,6 +44,23 @@ Operands<Real> forward_weights(const Layer<Real>& p, const std::vector<Part>& pa
   return operands;
 }
 
+// [W_ih, W_hh]^T of all gates, for rows of x and h side by side.
+template <typename Real>
+Operands<Real> joint_weights(const Layer<Real>& p) {
+  Operands<Real> operands;
+  operands.push_back(std::make_unique<Packed<Real>>(p.I + p.H, p.G * p.H));
+  pack_all<Real>(operands, [&](size_t, int64_t row, int64_t column, int64_t count, Real* to) {
+    const bool of_input = row < p.I;
+    const int64_t width = of_input ? p.I : p.H;
+    const int64_t from = column * width + row - (of_input ? 0 : p.I);
+    const Real* weight = (of_input ? p.weight_ih : p.weight_hh) + from;
+    for (int64_t j = 0; j < count; ++j) to[j] = weight[j * width];
+    if (of_input || p.weight_mask == nullptr) return;
+    for (int64_t j = 0; j < count; ++j) to[j] *= p.weight_mask[from + j * width];
+  });
+  return operands;
+}
+
 // W of each part, for rows of gradients of the gates.
 template <typename Real>
 Operands<Real> backward_weights(const Layer<Real>& p, const std::vector<Part>& parts,
@@ -60,36 +77,43 @@ Operands<Real> backward_weights(const Layer<Real>& p, const std::vector<Part>& p
   return operands;
 }
 
-// What each part's weights multiplied at all steps, x * mask: [T*B, I].
+// Steps first to last of a pass, one after another in the order they are made.
+struct Steps {
+  int64_t first, last;
+
+  int64_t count() const { return last - first; }
+};
+
+// What each part's weights multiplied at some steps, x * mask: [steps * B, I].
 template <typename Real>
-Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& parts) {
+Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Steps steps) {
   Operands<Real> operands;
   for (size_t i = 0; i < parts.size(); ++i) {
-    operands.push_back(std::make_unique<Packed<Real>>(p.T * p.B, p.I));
+    operands.push_back(std::make_unique<Packed<Real>>(steps.count() * p.B, p.I));
   }
   pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
-    const Real* from = p.x + row * p.I + column;
+    const int64_t t = p.time(steps.first + row / p.B), b = row % p.B;
+    const Real* from = p.x + (t * p.B + b) * p.I + column;
     for (int64_t j = 0; j < count; ++j) to[j] = from[j];
     if (p.input.data == nullptr) return;
-    const Real* mask = p.input.row(row / p.B, parts[index].gate, row % p.B) + column;
-    times_row(to, mask, count, to);
+    times_row(to, p.input.row(t, parts[index].gate, b) + column, count, to);
   });
   return operands;
 }
 
-// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [T*B, H].
+// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [steps * B, H].
 template <typename Real>
-Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts) {
+Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Steps steps) {
   Operands<Real> operands;
   for (size_t i = 0; i < parts.size(); ++i) {
-    operands.push_back(std::make_unique<Packed<Real>>(p.T * p.B, p.H));
+    operands.push_back(std::make_unique<Packed<Real>>(steps.count() * p.B, p.H));
   }
   pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
-    const int64_t t = row / p.B, b = row % p.B, gate = parts[index].gate;
+    const int64_t t = p.time(steps.first + row / p.B), b = row % p.B, gate = parts[index].gate;
     const Real* from = p.before(p.states, p.h0, t, b) + column;
     for (int64_t j = 0; j < count; ++j) to[j] = from[j];
     if (p.cell == Cell::gru_reset_before && gate == 2) {
-      times_row(to, p.gates + row * p.G * p.H + column, count, to);
+      times_row(to, p.gates + (t * p.B + b) * p.G * p.H + column, count, to);
     }
     if (p.hidden.data != nullptr) times_row(to, p.hidden.row(0, gate, b) + column, count, to);
   });

@@ -134,9 +134,9 @@ Layer<Real> layer_of(const Arguments& a, const Tensor& ones, const Tensor& zeros
   return p;
 }
 
-// Calls work with the cell's steps.
+// Calls work with the cell's step.
 template <typename Work>
-void with_steps(int64_t cell, const Work& work) {
+void with_step(int64_t cell, const Work& work) {
   switch (static_cast<Cell>(cell)) {
     case Cell::lstm: return work(Lstm());
     case Cell::gru: return work(Gru<true>());
@@ -175,8 +175,8 @@ Forward forward(const Tensor& x, const Tensor& weight_ih, const Tensor& weight_h
     p.gates = gates.mutable_data_ptr<scalar_t>();
     p.inner = inner.mutable_data_ptr<scalar_t>();
     p.cells = cells.mutable_data_ptr<scalar_t>();
-    with_steps(cell, [&](auto steps) {
-      forward_pass<scalar_t, decltype(steps)>(
+    with_step(cell, [&](auto step) {
+      forward_pass<scalar_t, decltype(step)>(
           p, h_n.mutable_data_ptr<scalar_t>(),
           is_lstm ? c_n.mutable_data_ptr<scalar_t>() : nullptr);
     });
@@ -202,9 +202,8 @@ Backward backward(const Tensor& d_output, const Optional& d_h_n, const Optional&
   check("d_output", d_output, x.scalar_type(), output.sizes());
   const auto options = x.options();
   const Tensor ones = at::ones({h0.size(1)}, options), zeros = at::zeros({h0.size(1)}, options);
-  Tensor d_gates = at::empty_like(gates), d_inner = at::empty_like(inner);
-  Tensor d_weight_ih = at::empty_like(weight_ih), d_weight_hh = at::empty_like(weight_hh);
-  Tensor d_bias_ih = at::empty_like(bias_ih), d_bias_hh = at::empty_like(bias_hh);
+  Tensor d_weight_ih = at::zeros_like(weight_ih), d_weight_hh = at::zeros_like(weight_hh);
+  Tensor d_bias_ih = at::zeros_like(bias_ih), d_bias_hh = at::zeros_like(bias_hh);
   Tensor d_x = needs_dx ? at::empty_like(x) : at::empty({0}, options);
   Tensor d_h = d_h_n ? d_h_n->clone(at::MemoryFormat::Contiguous) : at::zeros_like(h0);
   Tensor d_c = !c0 ? at::empty({0}, options) : d_c_n ? d_c_n->clone(at::MemoryFormat::Contiguous) : at::zeros_like(*c0);
@@ -221,9 +220,8 @@ Backward backward(const Tensor& d_output, const Optional& d_h_n, const Optional&
     const Gradients<scalar_t> d{d_output.const_data_ptr<scalar_t>(),
                                 needs_dx ? fresh(d_x) : nullptr,
                                 fresh(d_weight_ih), fresh(d_weight_hh),
-                                fresh(d_bias_ih), fresh(d_bias_hh),
-                                fresh(d_gates), fresh(d_inner), fresh(d_h), fresh(d_c)};
-    with_steps(cell, [&](auto steps) { backward_pass<scalar_t, decltype(steps)>(p, d); });
+                                fresh(d_bias_ih), fresh(d_bias_hh), fresh(d_h), fresh(d_c)};
+    with_step(cell, [&](auto step) { backward_pass<scalar_t, decltype(step)>(p, d); });
   });
   return {d_x, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_h, d_c};
 }

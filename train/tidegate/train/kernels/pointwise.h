@@ -10,8 +10,9 @@ namespace tidegate {
 
 // exp(x) by range reduction, x = n ln 2 + r, and a Taylor polynomial in r of
 // degree 6 (|r| <= 0.347: relative error below 2e-7, a few float32 roundings).
+// Beyond 80 on either side it stays where it is, which no gate can tell from its limit.
 inline float exponential(float x) {
-  x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  x = x < -80.0f ? -80.0f : (x > 80.0f ? 80.0f : x);
   const float n = std::nearbyint(x * 1.44269504f);
   // ln 2 in two parts, the first exact in few bits.
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -28,7 +29,21 @@ inline float exponential(float x) {
   return p * scale;
 }
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+// 1 / x for 1 <= x < 2^120: a guess from the bits, good to an eighth, and three steps of
+// Newton's method, each of which squares the error. A division takes longer than all of it.
+inline float reciprocal(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits = 0x7EF311C7 - bits;
+  float y;
+  std::memcpy(&y, &bits, sizeof y);
+  y += y * (1.0f - x * y);
+  y += y * (1.0f - x * y);
+  y += y * (1.0f - x * y);
+  return y;
+}
+
+inline float sigmoid(float x) { return reciprocal(1.0f + exponential(-x)); }
 
 // Near zero (e - 1) / (e + 1) cancels; there the odd Taylor series is exact enough.
 inline float hyperbolic_tangent(float x) {
@@ -39,7 +54,7 @@ inline float hyperbolic_tangent(float x) {
   series = series * square - 1.0f / 3.0f;
   series = x + x * square * series;
   const float e = exponential(2.0f * x);
-  const float ratio = 1.0f - 2.0f / (e + 1.0f);
+  const float ratio = 1.0f - 2.0f * reciprocal(e + 1.0f);
   return square < 0.09f ? series : ratio;
 }
 

@@ -23,13 +23,14 @@ struct Rnn {
   }
 
   template <typename Real>
-  static void backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b) {
+  static void backward(const Layer<Real>& p, const Gradients<Real>& d, int64_t t, int64_t b,
+                       Real* dg_row, Real*) {
     const int64_t H = p.H, at = t * p.B + b;
     const Real* __restrict__ a = p.gates + at * H;
     const Real* __restrict__ exposed = p.memory.row(t, b);
     const Real* __restrict__ zone_h = p.zone_hidden.row(t, b);
     const Real* __restrict__ dy = d.output + at * H;
-    Real* __restrict__ dg = d.gates + at * H;
+    Real* __restrict__ dg = dg_row;
     Real* __restrict__ dh = d.h + b * H;
     const Real scale = p.memory_scale;
 #pragma omp simd
