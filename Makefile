@@ -9,7 +9,7 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-compose test-all bench-serve lint format protos protos-check models \
+.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve lint format protos protos-check models \
 	golden secrets up down clean
 
 install: $(VENV)/.installed
@@ -35,6 +35,9 @@ test-compose: install
 
 test-all: install
 	$(BIN)/pytest -m "" $(ARGS)
+
+bench-export: install
+	$(BIN)/python bench/export_cost.py $(ARGS)
 
 bench-serve: install
 	$(BIN)/python bench/serve_speed.py $(ARGS)

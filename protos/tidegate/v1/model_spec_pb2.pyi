@@ -391,7 +391,7 @@ class RegularizerSpec(google.protobuf.message.Message):
     "embedding_dropout".
     """
     contract: Global___InferenceContract.ValueType
-    """In this network: zoneout of the memory cell asks nothing of a GRU."""
+    """In this network: zoneout at rates of zero is identity."""
     @property
     def rates(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
     @property

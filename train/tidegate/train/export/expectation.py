@@ -46,7 +46,7 @@ def add_expectation(
             branch.output(value, f"{prefix}{name}_next", "float32", shape)
         branches.append(branch.body(f"{prefix}branch"))
     time = graph.add("Shape", x, start=0, end=1)
-    is_step = graph.add("Squeeze", graph.add("Equal", time, graph.constant([1], "int64")))
+    is_step = graph.add("Equal", time, graph.constant([1], "int64"))
     output, *new = graph.add_many(
         "If", [is_step], 1 + len(names), then_branch=branches[0], else_branch=branches[1]
     )
@@ -137,7 +137,7 @@ def _body(outer: GraphBuilder, step: StepGraph, prefix: str) -> onnx.GraphProto:
     graph, H = outer.inner(prefix), step.hidden_size
     names = STATE_NAMES[step.cell]
     old = [graph.input(prefix + name, "float32", (1, "batch", H)) for name in names]
-    gates = graph.input(f"{prefix}gates", "float32", ("batch", len(step.weights.B)))
+    gates = graph.input(f"{prefix}gates", "float32", ("batch", step.gates_size))
     real = graph.input(f"{prefix}real", "bool", ("batch", 1))
     new = step.add(graph, gates, old)
     kept = [graph.add("Where", real, *pair) for pair in zip(new, old, strict=True)]

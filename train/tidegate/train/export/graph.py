@@ -53,7 +53,7 @@ class GraphBuilder:
         return name
 
     def output(self, value: str, name: str, dtype: str, axes: Sequence[str | int]) -> None:
-        """Declares a value as the output of that name; no node follows that reads it."""
+        """Declares a value as the output of that name."""
         if not self._rename(value, name):
             source = self._renamed.get(value, value)
             self._nodes.append(
@@ -97,9 +97,10 @@ class GraphBuilder:
         **attributes: Any,  # noqa: ANN401 # ONNX's kinds
     ) -> list[str]:
         """Adds a node with several outputs and returns their names."""
+        inputs = [self._renamed.get(value, value) for value in inputs]
         name = self._unique(op.lower())
         names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
-        self._nodes.append(helper.make_node(op, list(inputs), names, name=name, **attributes))
+        self._nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
         return names
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:

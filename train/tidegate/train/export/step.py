@@ -32,6 +32,11 @@ class StepGraph:
         """H."""
         return int(self.weights.R.shape[1])
 
+    @property
+    def gates_size(self) -> int:
+        """G*H."""
+        return len(self.weights.B)
+
     def input_gates(self, graph: GraphBuilder, x: str) -> str:
         """The input's share of the gates, for one step or all: [..., B, G*H]."""
         product = self._product(graph, x, "W", self.weights.W)
