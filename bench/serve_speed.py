@@ -54,11 +54,12 @@ class Served:
 
 @dataclass
 class Results:
-    """What the rounds measured for one case."""
+    """What the rounds measured for one case; `plain` is ours with gRPC's own defaults."""
 
     ours: list[dict[str, float]] = field(default_factory=list)
     echo: list[dict[str, float]] = field(default_factory=list)
     bare: list[dict[str, float]] = field(default_factory=list)
+    plain: list[dict[str, float]] = field(default_factory=list)
 
 
 def main() -> int:
@@ -74,7 +75,11 @@ def main() -> int:
         models = Path(folder) / "models"
         command = ["-m", "tidegate.serve", "--models", str(models), "--port", "0"]
         command += ["--provider", "cpu", *options.server_option]
-        with served(*command) as ours, served(str(HERE / "serve_echo.py")) as echo:
+        with (
+            served(*command) as ours,
+            served(str(HERE / "serve_echo.py")) as echo,
+            served(*command, GRPC_EXPERIMENTS="") as plain,
+        ):
             for number in range(options.rounds):
                 note(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}")
                 for (streams, series), result in results.items():
@@ -83,9 +88,17 @@ def main() -> int:
                     result.ours.append(ours.measure(streams, series, options.seconds))
                     result.echo.append(echo.measure(streams, series, options.seconds))
                     result.bare.append(run_script("serve_bare.py", *bare, core=SERVER_CORE))
+                    if series == 1:
+                        result.plain.append(plain.measure(streams, series, options.seconds))
     print(header(options.rounds, options.seconds))
     for (streams, series), result in results.items():
         print(line(streams, series, result))
+    gains = [
+        f"{median(rate(a) / rate(b) for a, b in zip(one.ours, one.plain, strict=True)):.2f}"
+        for one in results.values()
+        if one.plain
+    ]
+    print(f"\nThe switches of `grpc_experiments.py` make {', '.join(gains)} times the messages.")
     return 0
 
 
@@ -147,7 +160,7 @@ def run_script(name: str, *arguments: str, core: int) -> dict[str, float]:
 
 
 @contextmanager
-def served(*command: str) -> Iterator[Served]:
+def served(*command: str, **variables: str) -> Iterator[Served]:
     """Starts a server that says "listening on TARGET", on its core."""
     with on_core(SERVER_CORE):
         process = subprocess.Popen(
@@ -155,7 +168,7 @@ def served(*command: str) -> Iterator[Served]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment(),
+            env=environment() | variables,
         )
     try:
         assert process.stdout is not None
