@@ -201,6 +201,27 @@ def test_a_version_that_was_not_written_to_its_end_is_taken_when_it_is(folder: P
     assert served.get("m").version == "2"
 
 
+def test_a_file_that_is_wrong_is_not_loaded_again_unchanged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = repository(folder)
+    publish(folder, "2", looks_ahead=True)
+    assert not poll(served)
+
+    def fail(*_: object) -> None:
+        pytest.fail("the same file was loaded again")
+
+    monkeypatch.setattr("tidegate.serve.repository.load_model", fail)
+    assert not poll(served)
+    assert served.failures == {"m": 2}
+    monkeypatch.undo()
+    path = folder / "m" / "2" / "model.onnx"
+    good = onnx_models.forecaster("gru", seed=2, hidden=8, layers=1).SerializeToString()
+    path.with_name("model.onnx.sha256").write_text(hashlib.sha256(good).hexdigest())
+    path.write_bytes(good)
+    assert poll(served)
+
+
 def test_an_alias_whose_new_version_fails_stays_where_it_was(folder: Path) -> None:
     move_alias(folder, "1")
     served = repository(folder)

@@ -296,6 +296,34 @@ def test_a_bucket_lets_no_more_pass_than_its_rate_and_burst(
         assert passed <= burst + rate * now + 1e-6
 
 
+def test_a_certificate_that_does_not_fit_its_key_is_refused_at_the_start(
+    models: Path, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, _ = authority.issue("server")
+    _, key = authority.issue("other")
+    (tmp_path / "none.pem").write_text("no certificate")
+    for file in (certificate, tmp_path / "none.pem"):
+        with (
+            pytest.raises(ValueError, match=f"TLS certificate .*{file.name} and key .* cannot be"),
+            running_server(models, tls_certificate=file, tls_key=key),
+        ):
+            pass
+
+
+def test_a_half_renewed_pair_is_taken_once_it_is_whole(models: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with running_server(models, **tls_options(authority)) as target:
+        before = shown_certificate(target)
+        old_key = (tmp_path / "server.key").read_bytes()
+        authority.issue("server")
+        new_key = (tmp_path / "server.key").read_bytes()
+        (tmp_path / "server.key").write_bytes(old_key)
+        assert shown_certificate(target) == before
+        (tmp_path / "server.key").write_bytes(new_key)
+        assert shown_certificate(target) != before
+
+
 WRONG_TOKENS = [
     ("", "needs \\[\\[tokens\\]\\] tables"),
     ("x =", "it is no TOML"),

@@ -12,6 +12,7 @@ from tidegate.serve.source import make_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tidegate.serve.settings import Settings
     from tidegate.serve.source import Listed
@@ -31,7 +32,8 @@ class Repository:
 
     What is served changes as a whole, in `apply`; `prepare` does the work for
     it in any thread. A version that cannot be loaded changes nothing for
-    those that are: it is logged, counted, and tried again when asked next.
+    those that are: it is logged and counted, and tried again when its file has
+    changed.
 
     Attributes:
         failures: Versions that could not be loaded, and lists that could not
@@ -51,6 +53,8 @@ class Repository:
         self.failures: Counter[str] = Counter()
         # The text last logged of each failure, so that a log says it once.
         self._logged: dict[tuple[str, str], str] = {}
+        # What is known to be wrong, as it was then: it is not tried again unchanged.
+        self._wrong: dict[tuple[Path, str], tuple[tuple[int, int], LoadError]] = {}
         self._loaded: dict[str, Loaded] = {}
         held: list[Model] = []
         for name, listed in self._source.list().items():
@@ -154,18 +158,29 @@ class Repository:
         """Loads one version and adds it to those that are held in memory."""
         path, sha256 = self._source.fetch(name, version)
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise LoadError(f"{path}: {error.strerror}") from error
-        total, limit = size + sum(one.size for one in held), self._settings.max_model_bytes
-        if total > limit:
-            raise LoadError(
-                f"{path}: with its {size} bytes the models would have {total}, over the limit of "
-                f"{limit} (--max-model-bytes): remove a version, or raise the limit"
-            )
-        model = load_model(name, version, path, self._settings, sha256)
+        stamp = status.st_mtime_ns, status.st_size
+        known, wrong = self._wrong.get((path, sha256), (None, None))
+        if wrong is not None and known == stamp:
+            raise wrong
+        self._check_room(path, status.st_size + sum(one.size for one in held))
+        try:
+            model = load_model(name, version, path, self._settings, sha256)
+        except LoadError as error:
+            self._wrong[path, sha256] = stamp, error
+            raise
         held.append(model)
         return model
+
+    def _check_room(self, path: Path, total: int) -> None:
+        limit = self._settings.max_model_bytes
+        if total > limit:
+            raise LoadError(
+                f"{path}: with it the models would have {total} bytes, over the limit of {limit} "
+                "(--max-model-bytes): remove a version, or raise the limit"
+            )
 
     def _fail(self, name: str, version: str, error: LoadError) -> None:
         self.failures[name] += 1

@@ -123,11 +123,11 @@ class Service:
 
     def forget_removed(self) -> None:
         """Frees what is kept of models that are served no more and that no stream uses."""
-        kept = {*self.repository.list(), *(call.model for call in self._calls)}
-        for model in self._batchers.keys() - kept:
-            del self._batchers[model]
-        for model in self._annotators.keys() - kept:
-            del self._annotators[model]
+        removed = {*self._batchers, *self._annotators} - {*self.repository.list()}
+        if removed:
+            for model in removed - {call.model for call in self._calls}:
+                self._batchers.pop(model, None)
+                self._annotators.pop(model, None)
 
     def series(self, model: Model) -> tuple[SeriesTable, Batcher]:
         """The live series of a model and what runs them."""

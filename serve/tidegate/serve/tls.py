@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ class _Files:
                 contents.append(path.read_bytes())
             except OSError as error:
                 raise ValueError(f"TLS file {path} cannot be read: {error.strerror}") from error
+        _check_pair(*self._paths[:2])
         certificate, key, *authorities = contents
         return grpc.ssl_server_certificate_configuration(
             [(key, certificate)], authorities[0] if authorities else None
@@ -69,6 +71,7 @@ class _Files:
             try:
                 configuration = self.read()
             except ValueError as error:
+                # Perhaps only one of them has been replaced yet: the next handshake looks again.
                 logger.error("the certificates stay as they were: %s", error)  # noqa: TRY400
                 return None
             self._stamp = stamp
@@ -77,6 +80,17 @@ class _Files:
 
     def _read_stamp(self) -> list[tuple[int, int]]:
         return [_stamp(path) for path in self._paths]
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    """GRPC would say what is wrong with them only in its own log, at every handshake."""
+    try:
+        # The empty password keeps OpenSSL from asking for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError) as error:
+        raise ValueError(
+            f"TLS certificate {certificate} and key {key} cannot be used: {error}"
+        ) from error
 
 
 def _stamp(path: Path) -> tuple[int, int]:
