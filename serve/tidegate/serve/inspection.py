@@ -74,7 +74,10 @@ def describe(spec: pb.ModelSpec) -> Iterator[tuple[str, str]]:
     if spec.HasField("labelling"):
         yield from _labelling(spec.labelling)
     if spec.metrics:
-        yield "metrics", ", ".join(f"{name} {spec.metrics[name]:.6g}" for name in spec.metrics)
+        yield (
+            "metrics",
+            ", ".join(f"{name} {spec.metrics[name]:.6g}" for name in sorted(spec.metrics)),
+        )
     yield "parity", _parity(spec.parity)
     yield from _provenance(spec.provenance)
 
