@@ -251,3 +251,14 @@ def test_the_names_and_layouts_of_the_weights_are_pinned(tmp_path: Path) -> None
     i, o, f, c = np.split(W[0], 4)
     expected = model.weights(0, 0).weight_ih.detach().numpy()
     np.testing.assert_array_equal(np.concatenate([i, f, c, o]), expected)
+
+
+@pytest.mark.parametrize("name", ["co2", "homographs"])
+def test_the_reference_models_pass(name: str) -> None:
+    path = Path(__file__).parents[2] / "models" / name / "1" / "model.onnx"
+
+    checked = check_file(path)
+
+    assert f"{checked.spec.parity.max_absolute_error:.1e} in {checked.parity.cases} cases" in (
+        path.with_name("MODEL_CARD.md").read_text()
+    )
