@@ -1,6 +1,7 @@
 """One TOML file, the environment over it, the command line over both."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 from tidegate.train.config import load, nested
 from tidegate.train.config_errors import ConfigError
 from tidegate.train.presets import awd
-from tidegate.train.regularizers import EmbeddingDropout, Variational, Zaremba, Zoneout
+from tidegate.train.regularizers import (
+    EmbeddingDropout,
+    Regularizer,
+    RNNDrop,
+    Semeniuta,
+    Variational,
+    WeightDrop,
+    Zaremba,
+    Zoneout,
+)
 
 FORECAST = """
 name = "tides"
@@ -152,6 +162,37 @@ def test_rates_per_layer_and_direction_are_lists(file: Path) -> None:
     )
     method["p"] = [0.1, [0.2, 0.2]]
     assert "set bidirectional=True" in refusal(file, model__regularizers=[method])
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ('name = "weight_drop"\np = 0.3\nper_example = true', WeightDrop(0.3, per_example=True)),
+        (
+            'name = "zoneout"\ncell = 0.2\nhidden = 0.2\nshared = true',
+            Zoneout(0.2, 0.2, shared=True),
+        ),
+        ('name = "zaremba"\np = 0.3\ngranularity = "sequence"', Zaremba(0.3, "sequence")),
+        ('name = "variational"\np = 0.3\nhidden_p = [0.1, 0.2]', Variational(0.3, (0.1, 0.2))),
+        ('name = "variational"\np = 0.3\ntied = false', Variational(0.3, tied=False)),
+        ('name = "semeniuta"\np = [0, 0.2]', Semeniuta((0, 0.2))),
+        ('name = "rnndrop"\np = 0.1', RNNDrop(0.1)),
+    ],
+)
+def test_every_option_can_be_given_in_the_file(
+    tmp_path: Path, text: str, method: Regularizer
+) -> None:
+    path = tmp_path / "options.toml"
+    path.write_text(
+        FORECAST.split("[[model")[0] + f"[model]\ncell = 'lstm'\n[[model.regularizers]]\n{text}"
+    )
+
+    config = load(path)
+
+    assert config.model.build_regularizers(config.task) == (method,)
+    (read,) = (tomllib.loads(path.read_text())["model"]["regularizers"],)
+    on_the_command_line = load(path, {"model.regularizers": json.dumps(read)})
+    assert on_the_command_line.model.regularizers == config.model.regularizers
 
 
 def test_a_preset_stands_for_its_regularizers(file: Path) -> None:

@@ -294,6 +294,17 @@ def test_each_row_has_the_independent_masks_of_dropconnect(p: float) -> None:
         assert abs(covariance) < 5 * p * (1 - p) / math.sqrt(one.numel() / 4)
 
 
+def test_a_rows_mask_is_no_product_of_signs() -> None:
+    """Pairs of elements would not show it: four at the corners of a rectangle do."""
+    signs = 1 - 2 * (weight_masks(0.5, batch=4, steps=20).abs() < 1e-12).double()
+    signs = signs.view(20, 4, 32, 8)
+
+    corners = signs[..., 1:, 1:] * signs[..., 1:, :-1] * signs[..., :-1, 1:] * signs[..., :-1, :-1]
+
+    # Rows of a batch share the corners' sign, so that only one of four counts.
+    assert abs(corners.mean().item()) < 5 / math.sqrt(corners.numel() / 4)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_rows_are_correlated_as_documented_and_independent_at_one_half(p: float) -> None:
     dropped = (weight_masks(p, batch=2, steps=200).abs() < 1e-12).double() - p

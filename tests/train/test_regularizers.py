@@ -20,6 +20,7 @@ from support.recurrent_cases import (
     unpacked,
 )
 from tidegate.train import RNNDrop, WeightDrop, Zoneout
+from tidegate.train.kernels import recurrent_layer as native
 from tidegate.train.masks import LayerMasks, Masks
 
 RAGGED = (5, 1, 3)
@@ -46,6 +47,16 @@ def test_training_follows_the_equations(
     np.testing.assert_allclose(output.detach(), expected, atol=tolerance, rtol=tolerance)
     for part, expected_part in zip(unpacked(final), expected_final, strict=True):
         np.testing.assert_allclose(part.detach(), expected_part, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("case", "method"), methods_for(CASES, METHODS) + methods_for(DEEP, COMBINATIONS), ids=str
+)
+def test_the_readable_path_follows_them_too(
+    case: Case, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "supports", lambda *_: False)
+    test_training_follows_the_equations(case, method, RAGGED, torch.float64)
 
 
 @pytest.mark.parametrize("lengths", [None, RAGGED], ids=["full", "ragged"])
