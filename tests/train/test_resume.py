@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tidegate.train import Recurrent, Variational, Zoneout, interrupted_run, job, tracking
+from tidegate.train import Recurrent, Variational, Zoneout, awd, interrupted_run, job, tracking
 from tidegate.train.config import load
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.sentences import label_names, vocabulary
@@ -55,7 +55,7 @@ def forecasting() -> ForecastingTask:
     series = Series("waves", times, values, ("level",), "D")
     split = split_by_time(series, date(2001, 2, 20), date(2001, 3, 6))
     model = Forecaster(
-        Recurrent("lstm", 1, 5, regularizers=[Zoneout(0.3, 0.1)]),
+        Recurrent("lstm", 1, 5, regularizers=[Zoneout(0.3, 0.1), Variational(0.2)]),
         features=("level",),
         targets=("level",),
         horizon=2,
@@ -63,14 +63,14 @@ def forecasting() -> ForecastingTask:
         scaler=StandardScaler.fit(split.train.values, [False]),
         frequency="D",
     )
-    return ForecastingTask(model, [split], lanes=2, bptt=12)
+    return ForecastingTask(model, [split], lanes=2, bptt=12, persistent_masks=True)
 
 
 def labelling() -> LabellingTask:
     torch.manual_seed(0)
     sentences = generate_homographs(100)
     model = Labeller(
-        Recurrent("gru", 6, 5, bidirectional=True, regularizers=[Variational(0.2)]),
+        Recurrent("gru", 6, 5, bidirectional=True, regularizers=awd(1, words=True)),
         words=vocabulary(sentences.train),
         label_names=label_names(sentences.train),
         embedding_size=6,
