@@ -14,6 +14,7 @@ from support.models import FLAVOURS, small_recurrent
 from tidegate.serve.errors import LoadError
 from tidegate.serve.operators import check_contract, count_operators
 from tidegate.train import (
+    EmbeddingDropout,
     Recurrent,
     RNNDrop,
     Semeniuta,
@@ -36,6 +37,8 @@ PLAIN: tuple[tuple[Regularizer, ...], ...] = (
     (Variational(0.5),),
     (Variational(0.5, tied=False),),
     (WeightDrop(0.5),),
+    (WeightDrop(0.5, per_example=True),),
+    (EmbeddingDropout(0.5),),
     (Semeniuta(0.5),),
     (Semeniuta(0.5, granularity="sequence"),),
     (Zoneout(cell=0.0, hidden=0.0),),

@@ -20,9 +20,10 @@ from support.models import (
     small_recurrent,
     zoned_forecaster,
 )
-from tidegate.train import WeightDrop, Zoneout, export_onnx
+from tidegate.train import Labeller, WeightDrop, Zoneout, awd, export_onnx
 from tidegate.train.export import check_file
 from tidegate.train.export.contract import census
+from tidegate.train.export.rebuild import rebuild
 from tidegate.v1 import model_spec_pb2 as pb
 
 SHAPES = (
@@ -237,3 +238,22 @@ def test_a_labeller_gives_labels_and_their_probabilities(
     assert tokens[0].tolist() == [4, 5, 1]
     np.testing.assert_allclose(outputs["probabilities"].sum(axis=-1), 1.0, rtol=1e-6)
     np.testing.assert_array_equal(outputs["probabilities"].argmax(axis=-1), outputs["labels"])
+
+
+def test_a_labeller_with_dropped_words_is_exported_and_rebuilt_with_its_recipe(
+    tmp_path: Path,
+) -> None:
+    recipe = awd(2, words=True)
+
+    spec = export_onnx(small_labeller(regularizers=recipe), tmp_path / "model.onnx")
+
+    assert spec.contract == pb.INFERENCE_CONTRACT_IDENTITY
+    assert [one.name for one in spec.regularizers] == [
+        "weight_drop",
+        "zaremba",
+        "embedding_dropout",
+    ]
+    assert dict(spec.regularizers[2].rates) == {"p": 0.1}
+    rebuilt = rebuild(onnx.load(tmp_path / "model.onnx")).model
+    assert isinstance(rebuilt, Labeller)
+    assert rebuilt.recurrent.regularizers == recipe

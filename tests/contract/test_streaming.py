@@ -21,6 +21,7 @@ from support.models import (
     zoned_forecaster,
 )
 from tidegate.train import (
+    EmbeddingDropout,
     RNNDrop,
     Semeniuta,
     Variational,
@@ -40,6 +41,7 @@ METHODS: dict[str, Regularizer] = {
     "weight_drop": WeightDrop(0.3),
     "semeniuta": Semeniuta(0.3),
     "zoneout": Zoneout(cell=0.3, hidden=0.2),
+    "embedding_dropout": EmbeddingDropout(0.3),
 }
 CASES = [
     (name, *flavour)

@@ -48,11 +48,11 @@ def zoned_forecaster(cell: str = "gru") -> Forecaster:
     return small_forecaster(cell, regularizers=[Zoneout(cell=0.3, hidden=0.2)])
 
 
-def small_labeller(*, bidirectional: bool = True) -> Labeller:
+def small_labeller(*, bidirectional: bool = True, **arguments: Any) -> Labeller:
     """Three labels over a vocabulary of four words."""
     torch.manual_seed(2)
     return Labeller(
-        Recurrent("lstm", 5, 8, 2, bidirectional=bidirectional),
+        Recurrent("lstm", 5, 8, 2, bidirectional=bidirectional, **arguments),
         words=("<pad>", "<unk>", "open", "close", "the", "gate"),
         label_names=("NOUN", "VERB", "DET"),
         embedding_size=5,

@@ -22,16 +22,11 @@ from pydantic_settings import (
 )
 
 from tidegate.train.arguments import did_you_mean
+from tidegate.train.combination import check_combination, check_reads_numbers
 from tidegate.train.config_errors import ConfigError, readable_errors
 from tidegate.train.data.spans import Scheme
 from tidegate.train.presets import PRESETS
-from tidegate.train.regularizers import (
-    REGULARIZERS,
-    Regularizer,
-    Site,
-    check_combination,
-    check_reads_numbers,
-)
+from tidegate.train.regularizers import REGULARIZERS, Regularizer, Site
 
 Task = Literal["forecasting", "labelling"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
+from tidegate.train.combination import check_reads_numbers
 from tidegate.train.recurrent import Recurrent
-from tidegate.train.regularizers import check_reads_numbers
 from tidegate.train.scaler import StandardScaler
 
 

@@ -16,15 +16,10 @@ from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.cells import State, Weights
+from tidegate.train.combination import check_combination
 from tidegate.train.mask_sampler import MaskSampler, Place
 from tidegate.train.masks import LayerMasks, Masks, expectation
-from tidegate.train.regularizers import (
-    EmbeddingDropout,
-    Regularizer,
-    Zoneout,
-    check_combination,
-    find,
-)
+from tidegate.train.regularizers import EmbeddingDropout, Regularizer, Zoneout, find
 from tidegate.train.unroll import Cell, find_cell, run_layer
 
 CELLS = ("lstm", "gru", "rnn")
