@@ -124,7 +124,9 @@ def test_outputs_and_gradients_are_those_of_the_readable_path(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 @pytest.mark.parametrize("case", FLAVOURS, ids=lambda case: case.flavour)
 @pytest.mark.parametrize("method", ["variational-untied", "variational+zoneout+weight_drop"])
-@pytest.mark.parametrize("sizes", [(23, 29, 35, 75), (300, 1, 1, 1), (1, 64, 8, 96)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [(23, 29, 35, 75), (9, 14, 130, 240), (300, 1, 1, 1), (1, 64, 8, 96)], ids=str
+)
 def test_sizes_beyond_a_tile_a_panel_and_a_block_fit_too(
     case: Case, method: str, sizes: tuple[int, int, int, int], dtype: torch.dtype
 ) -> None:

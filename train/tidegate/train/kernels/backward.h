@@ -7,15 +7,15 @@
 
 namespace tidegate {
 
-// Gradients of the gates of some steps, in the order of the pass.
+// Gradients of the gates at some times.
 template <typename Real>
 struct GateGradients {
-  GateGradients(const Layer<Real>& p, int64_t steps)
-      : gates(new Real[steps * p.B * p.G * p.H]),
-        inner(p.cell == Cell::gru ? new Real[steps * p.B * p.H] : nullptr) {}
+  GateGradients(const Layer<Real>& p, int64_t count)
+      : gates(new Real[count * p.B * p.G * p.H]),
+        inner(p.cell == Cell::gru ? new Real[count * p.B * p.H] : nullptr) {}
 
-  std::unique_ptr<Real[]> gates;  // [steps, B, G*H]
-  std::unique_ptr<Real[]> inner;  // [steps, B, H], GRU with reset after: of W_hn h + b_hn
+  std::unique_ptr<Real[]> gates;  // [count, B, G*H]
+  std::unique_ptr<Real[]> inner;  // [count, B, H], GRU with reset after: of W_hn h + b_hn
 };
 
 template <typename Real>
@@ -59,20 +59,22 @@ void hidden_gradient(const Layer<Real>& p, const Gradients<Real>& d,
   }
 }
 
-// One step's dx = (W_ih^T dg) * mask.
+// dx = (W_ih^T dg) * mask of rows begin to end of x, [T*B, I].
 template <typename Real>
 void input_gradient(const Layer<Real>& p, const Gradients<Real>& d,
-                    const BackwardWeights<Real>& weights, int64_t t, int64_t b0, int64_t rows,
+                    const BackwardWeights<Real>& weights, int64_t begin, int64_t end,
                     const Real* gates, Real* scratch) {
-  Real* dx = d.x + (t * p.B + b0) * p.I;
+  const int64_t rows = end - begin;
+  Real* dx = d.x + begin * p.I;
   for (size_t index = 0; index < weights.input_parts.size(); ++index) {
     const int64_t gate = weights.input_parts[index].gate;
     Real* to = index == 0 ? dx : scratch;
     multiply(rows, gates + gate * p.H, p.G * p.H, *weights.input[index], to, p.I, false);
-    if (index == 0) {
-      masked_rows(p.input, t, gate, b0, rows, dx, p.I, dx);
-    } else {
-      add_times_row(scratch, p.input.row(t, gate, b0), rows * p.I, dx);
+    if (p.input.data == nullptr) continue;
+    for (int64_t i = 0; i < rows; ++i) {
+      const Real* mask = p.input.row((begin + i) / p.B, gate, (begin + i) % p.B);
+      if (index == 0) times_row(dx + i * p.I, mask, p.I, dx + i * p.I);
+      if (index > 0) add_times_row(scratch + i * p.I, mask, p.I, dx + i * p.I);
     }
   }
 }
@@ -80,11 +82,12 @@ void input_gradient(const Layer<Real>& p, const Gradients<Real>& d,
 template <typename Real, typename Step>
 void backward_slice(const Layer<Real>& p, const Gradients<Real>& d,
                     const BackwardWeights<Real>& weights, const GateGradients<Real>& of_gates,
-                    Steps steps, int64_t b0, int64_t b1) {
+                    Times times, int64_t b0, int64_t b1) {
   const int64_t H = p.H, rows = b1 - b0, width = p.G * H;
   std::vector<Real> scratch(rows * std::max(H, p.I));
-  for (int64_t step = steps.last - 1; step >= steps.first; --step) {
-    const int64_t t = p.time(step), first = (step - steps.first) * p.B + b0;
+  for (int64_t step = 0; step < times.count; ++step) {
+    const int64_t offset = p.reverse ? step : times.count - 1 - step;
+    const int64_t t = times.first + offset, first = offset * p.B + b0;
     Real* gates = of_gates.gates.get() + first * width;
     Real* inner = of_gates.inner ? of_gates.inner.get() + first * H : nullptr;
     for (int64_t i = 0; i < rows; ++i) {
@@ -97,7 +100,8 @@ void backward_slice(const Layer<Real>& p, const Gradients<Real>& d,
       if (inner != nullptr) std::fill_n(inner_row, H, Real(0));
     }
     hidden_gradient(p, d, weights, t, b0, rows, gates, inner, scratch.data());
-    if (d.x != nullptr) input_gradient(p, d, weights, t, b0, rows, gates, scratch.data());
+    if (d.x == nullptr || !p.is_small()) continue;
+    input_gradient(p, d, weights, t * p.B + b0, t * p.B + b1, gates, scratch.data());
   }
 }
 
@@ -122,16 +126,16 @@ std::vector<Piece> pieces_of(const Layer<Real>& p, const std::vector<Part>& part
   return pieces;
 }
 
-// dW_ih += dg^T (x * mask) and dW_hh += dg^T (h_{t-1} * mask), over the steps; and the biases'
+// dW_ih += dg^T (x * mask) and dW_hh += dg^T (h_{t-1} * mask), over the times; and the biases'
 // gradients, which are sums of dg.
 template <typename Real>
 void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d,
                       const BackwardWeights<Real>& weights, const GateGradients<Real>& of_gates,
-                      Steps steps) {
-  const Operands<Real> states = states_of_parts(p, weights.hidden_parts, steps);
-  const Operands<Real> inputs = inputs_of_parts(p, weights.input_parts, steps);
+                      Times times) {
+  const Operands<Real> states = states_of_parts(p, weights.hidden_parts, times);
+  const Operands<Real> inputs = inputs_of_parts(p, weights.input_parts, times);
   const std::vector<Piece> pieces = pieces_of(p, weights.hidden_parts);
-  const int64_t depth = steps.count() * p.B, width = p.G * p.H;
+  const int64_t depth = times.count * p.B, width = p.G * p.H;
   for_each_slice(pieces.size(), 2 * depth * width * (p.H + p.I), [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
       const auto [part, row, rows] = pieces[index];
@@ -151,6 +155,22 @@ void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d,
   });
 }
 
+// dx of all rows at these times.
+template <typename Real>
+void input_gradients(const Layer<Real>& p, const Gradients<Real>& d,
+                     const BackwardWeights<Real>& weights, const GateGradients<Real>& of_gates,
+                     Times times) {
+  const int64_t rows = times.count * p.B, width = p.G * p.H;
+  for_each_slice(rows, 2 * rows * width * p.I, [&](int64_t begin, int64_t end) {
+    std::vector<Real> scratch(weights.input_parts.size() > 1 ? kRowBlock * p.I : 0);
+    for (int64_t row = begin; row < end; row += kRowBlock) {
+      const int64_t first = times.first * p.B;
+      input_gradient(p, d, weights, first + row, first + std::min(end, row + kRowBlock),
+                     of_gates.gates.get() + row * width, scratch.data());
+    }
+  });
+}
+
 // How many steps are worth a product of their own: the larger the weights, the more, since
 // their gradients are read and written each time.
 template <typename Real>
@@ -166,13 +186,15 @@ void backward_pass(const Layer<Real>& p, const Gradients<Real>& d) {
   const BackwardWeights<Real> weights(p, d.x != nullptr);
   const int64_t together = steps_together(p), width = p.G * p.H;
   const GateGradients<Real> of_gates(p, together);
-  for (int64_t last = p.T; last > 0; last -= together) {
-    const Steps steps{std::max<int64_t>(0, last - together), last};
-    const int64_t operations = 2 * steps.count() * p.B * width * (p.H + p.I);
+  for (int64_t done = 0; done < p.T; done += together) {
+    const int64_t count = std::min(together, p.T - done);
+    const Times times{p.reverse ? done : p.T - done - count, count};
+    const int64_t operations = 2 * count * p.B * width * (p.H + p.I);
     for_each_slice(p.B, operations, [&](int64_t b0, int64_t b1) {
-      backward_slice<Real, Step>(p, d, weights, of_gates, steps, b0, b1);
+      backward_slice<Real, Step>(p, d, weights, of_gates, times, b0, b1);
     });
-    weight_gradients(p, d, weights, of_gates, steps);
+    weight_gradients(p, d, weights, of_gates, times);
+    if (d.x != nullptr && !p.is_small()) input_gradients(p, d, weights, of_gates, times);
   }
   if (p.weight_mask != nullptr) times_row(d.weight_hh, p.weight_mask, width * p.H, d.weight_hh);
 }

@@ -32,7 +32,7 @@ template <typename Real>
 struct ForwardWeights {
   explicit ForwardWeights(const Layer<Real>& p)
       : input_parts(p.input_parts()), hidden_parts(p.hidden_parts()), bias(outer_bias(p)) {
-    if (input_parts.size() == 1 && hidden_parts.size() == 1) {
+    if (p.is_small() && input_parts.size() == 1 && hidden_parts.size() == 1) {
       joint = joint_weights(p);
       return;
     }
@@ -45,6 +45,26 @@ struct ForwardWeights {
   // One product for all gates where each reads the same x and h, else one for each part.
   Operands<Real> joint, input, hidden;
 };
+
+// Products of rows begin to end of x, [T*B, I].
+template <typename Real>
+void input_products(const Layer<Real>& p, const ForwardWeights<Real>& weights, int64_t begin,
+                    int64_t end, Real* scratch) {
+  const int64_t width = p.G * p.H, rows = end - begin;
+  for (size_t index = 0; index < weights.input_parts.size(); ++index) {
+    const int64_t gate = weights.input_parts[index].gate;
+    const Real* x = p.x + begin * p.I;
+    if (p.input.data != nullptr) {
+      for (int64_t i = 0; i < rows; ++i) {
+        const Real* mask = p.input.row((begin + i) / p.B, gate, (begin + i) % p.B);
+        times_row(x + i * p.I, mask, p.I, scratch + i * p.I);
+      }
+      x = scratch;
+    }
+    Real* to = p.gates + begin * width + gate * p.H;
+    multiply(rows, x, p.I, *weights.input[index], to, width, false);
+  }
+}
 
 // One step's products with x and h as one, for rows of h at `h` and scratch of [rows, I + H].
 template <typename Real>
@@ -63,18 +83,13 @@ void joint_product(const Layer<Real>& p, const ForwardWeights<Real>& weights, in
   multiply(rows, scratch, width, *weights.joint[0], p.gates + first * p.G * p.H, p.G * p.H, false);
 }
 
-// The same, part by part.
+// The same part by part; of x, unless all steps' are there.
 template <typename Real>
 void step_products(const Layer<Real>& p, const ForwardWeights<Real>& weights, int64_t t, int64_t b0,
                    int64_t rows, const Real* h, Real* scratch, Real* reset) {
   if (!weights.joint.empty()) return joint_product(p, weights, t, b0, rows, h, scratch);
   const int64_t H = p.H, first = t * p.B + b0, width = p.G * H;
-  for (size_t index = 0; index < weights.input_parts.size(); ++index) {
-    const Part& part = weights.input_parts[index];
-    const Real* x = masked_rows(p.input, t, part.gate, b0, rows, p.x + first * p.I, p.I, scratch);
-    multiply(rows, x, p.I, *weights.input[index], p.gates + first * width + part.gate * H, width,
-             false);
-  }
+  if (p.is_small()) input_products(p, weights, first, first + rows, scratch);
   for (size_t index = 0; index < weights.hidden_parts.size(); ++index) {
     const Part& part = weights.hidden_parts[index];
     const Real* from = h;
@@ -126,6 +141,14 @@ template <typename Real, typename Step>
 void forward_pass(const Layer<Real>& p, Real* h_n, Real* c_n) {
   const ForwardWeights<Real> weights(p);
   const int64_t operations = 2 * p.T * p.B * p.G * p.H * (p.H + p.I);
+  if (!p.is_small()) {
+    for_each_slice(p.T * p.B, operations, [&](int64_t begin, int64_t end) {
+      std::vector<Real> scratch(p.input.data == nullptr ? 0 : kRowBlock * p.I);
+      for (int64_t row = begin; row < end; row += kRowBlock) {
+        input_products(p, weights, row, std::min(end, row + kRowBlock), scratch.data());
+      }
+    });
+  }
   for_each_slice(p.B, operations, [&](int64_t b0, int64_t b1) {
     forward_slice<Real, Step>(p, weights, b0, b1, h_n, c_n);
   });

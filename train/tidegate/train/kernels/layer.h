@@ -37,6 +37,8 @@ struct GateMask {
   }
 };
 
+constexpr int64_t kResidentBytes = 3 << 18;
+
 // Gates that read the same masked operand, so that one product serves them all.
 struct Part {
   int64_t gate, count;
@@ -74,6 +76,12 @@ struct Layer {
   const Real* before(const Real* sequence, const Real* initial, int64_t t, int64_t b) const {
     const bool is_first = reverse ? t >= length(b) - 1 : t == 0;
     return is_first ? initial + b * H : sequence + ((reverse ? t + 1 : t - 1) * B + b) * H;
+  }
+
+  // Whether the weights stay in the second-level cache from step to step. If not, products with
+  // x, which need not wait for h, are made for many steps at once.
+  bool is_small() const {
+    return G * H * (H + I) * static_cast<int64_t>(sizeof(Real)) <= kResidentBytes;
   }
 
   std::vector<Part> input_parts() const {

@@ -77,22 +77,20 @@ Operands<Real> backward_weights(const Layer<Real>& p, const std::vector<Part>& p
   return operands;
 }
 
-// Steps first to last of a pass, one after another in the order they are made.
-struct Steps {
-  int64_t first, last;
-
-  int64_t count() const { return last - first; }
+// Times first to first + count - 1.
+struct Times {
+  int64_t first, count;
 };
 
-// What each part's weights multiplied at some steps, x * mask: [steps * B, I].
+// What each part's weights multiplied at these times, x * mask: [count * B, I].
 template <typename Real>
-Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Steps steps) {
+Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Times times) {
   Operands<Real> operands;
   for (size_t i = 0; i < parts.size(); ++i) {
-    operands.push_back(std::make_unique<Packed<Real>>(steps.count() * p.B, p.I));
+    operands.push_back(std::make_unique<Packed<Real>>(times.count * p.B, p.I));
   }
   pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
-    const int64_t t = p.time(steps.first + row / p.B), b = row % p.B;
+    const int64_t t = times.first + row / p.B, b = row % p.B;
     const Real* from = p.x + (t * p.B + b) * p.I + column;
     for (int64_t j = 0; j < count; ++j) to[j] = from[j];
     if (p.input.data == nullptr) return;
@@ -101,15 +99,15 @@ Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& pa
   return operands;
 }
 
-// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [steps * B, H].
+// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [count * B, H].
 template <typename Real>
-Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Steps steps) {
+Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Times times) {
   Operands<Real> operands;
   for (size_t i = 0; i < parts.size(); ++i) {
-    operands.push_back(std::make_unique<Packed<Real>>(steps.count() * p.B, p.H));
+    operands.push_back(std::make_unique<Packed<Real>>(times.count * p.B, p.H));
   }
   pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
-    const int64_t t = p.time(steps.first + row / p.B), b = row % p.B, gate = parts[index].gate;
+    const int64_t t = times.first + row / p.B, b = row % p.B, gate = parts[index].gate;
     const Real* from = p.before(p.states, p.h0, t, b) + column;
     for (int64_t j = 0; j < count; ++j) to[j] = from[j];
     if (p.cell == Cell::gru_reset_before && gate == 2) {
