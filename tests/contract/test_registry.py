@@ -59,9 +59,10 @@ class Registry:
 @pytest.fixture(scope="module")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """MLflow's database; making one takes seconds."""
-    before = mlflow.get_tracking_uri()
+    tracking_uri, registry_uri = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     yield f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(registry_uri)
 
 
 @pytest.fixture
@@ -80,6 +81,8 @@ def test_the_champion_is_served_and_the_next_one_takes_its_place(
     registry: Registry, tmp_path: Path
 ) -> None:
     first = registry.register(1, 0.5)
+    # The server goes by its own settings.
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/another.db")
     with (
         running_server(tmp_path / "nowhere", poll_seconds=0.05, **registry.options()) as target,
         Client(target) as client,

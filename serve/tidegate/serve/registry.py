@@ -59,8 +59,12 @@ class RegistrySource:
 
     def __init__(self, uris: str, registry_uri: str, max_parity_error: float) -> None:
         self._references = parse(uris)
-        self._client = mlflow.MlflowClient(registry_uri or None, registry_uri or None)
-        self._tracking_uri = registry_uri or None
+        if registry_uri:
+            # For the whole process: given to a single download, MLflow forgets it on the
+            # way from a version to the logged model behind it.
+            mlflow.set_tracking_uri(registry_uri)
+            mlflow.set_registry_uri(registry_uri)
+        self._client = mlflow.MlflowClient()
         self._max_parity_error = max_parity_error
         self._folder = tempfile.mkdtemp(prefix="tidegate-models-")
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -93,7 +97,6 @@ class RegistrySource:
                 folder = mlflow.artifacts.download_artifacts(
                     artifact_uri=uri,
                     dst_path=tempfile.mkdtemp(dir=self._folder),
-                    tracking_uri=self._tracking_uri,
                 )
             self._fetched[name, version] = Fetched(_onnx_file(uri, Path(folder)), sha256)
         return self._fetched[name, version]
