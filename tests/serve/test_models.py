@@ -163,6 +163,24 @@ def test_a_moved_alias_is_followed(folder: Path) -> None:
         assert [model.aliases for model in client.list_models()] == [(), ("champion",)]
 
 
+def test_a_stream_whose_version_comes_back_in_time_is_not_ended(folder: Path) -> None:
+    publish(folder, "2")
+    move_alias(folder, "1")
+    limits = {"poll_seconds": 0.02, "drain_old": 0, "drain_seconds": 0.3}
+    with running_server(folder, **limits) as target, RawStream(target) as stream:
+        model = {"name": "m", "alias": "champion"}
+        started = stream.ask(start={"model": model, "series": [{"key": "a"}]}).started
+        move_alias(folder, "2")
+        assert stream.receive().superseded.version == "2"
+        move_alias(folder, "1")
+        end, offset = time.monotonic() + 0.6, 0
+        while time.monotonic() < end:
+            stream.observe(started.series[0].handle, offset, ROWS[:1])
+            assert stream.receive().forecasts.offsets == [offset]
+            offset += 1
+        assert stream.end() == (grpc.StatusCode.OK, "")
+
+
 def test_a_version_that_fails_keeps_the_old_one_is_counted_and_logged_once(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,7 +78,7 @@ class Rollover:
     def _end(self, call: StreamCall) -> None:
         del self._timers[call]
         model, successor = call.model, self._successor(call)
-        if model is None or not self._is_live(call):
+        if model is None or not self._is_replaced(call):
             return
         by = f"by version {successor.version}" if successor else "and has no successor"
         error = AbortedError(
@@ -92,15 +92,12 @@ class Rollover:
         self._timers[call] = loop.call_later(seconds, then, call)
 
     def _forget_ended(self) -> None:
-        for call in [call for call in self._timers if not self._is_live(call)]:
+        for call in [call for call in self._timers if not self._service.is_open(call)]:
             self._timers.pop(call).cancel()
-
-    def _is_live(self, call: StreamCall) -> bool:
-        return call in self._service.calls
 
     def _is_replaced(self, call: StreamCall) -> bool:
         return (
-            self._is_live(call)
+            self._service.is_open(call)
             and call.model is not None
             and self._successor(call) is not call.model
         )

@@ -115,6 +115,10 @@ class Service:
         self._calls.add(call)
         return call
 
+    def is_open(self, call: StreamCall) -> bool:
+        """Whether a stream has not ended yet."""
+        return call in self._calls
+
     def close_stream(self, call: StreamCall) -> None:
         """Frees the series of a stream that has ended."""
         self._calls.discard(call)
