@@ -79,7 +79,7 @@ secrets:
 	deploy/secrets.sh
 
 up: secrets
-	docker compose up --build --detach --wait postgres mlflow serve
+	docker compose up --build --detach --wait postgres mlflow serve prometheus
 
 # Volumes stay: `make up` goes on where this stopped.
 down:

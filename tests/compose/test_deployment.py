@@ -10,11 +10,13 @@ import mlflow
 import numpy as np
 import pytest
 
-from support.compose import ROOT, SERVICES, Deployment, engine_answers
+from support.compose import ROOT, SERVICES, Deployment, engine_answers, eventually
 from tidegate.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mlflow.entities.model_registry import ModelVersion
 
 OURS = ("tidegate-serve", "tidegate-mlflow", "tidegate-train")
 
@@ -71,7 +73,7 @@ def test_containers_have_no_more_rights_than_they_need(deployment: Deployment) -
         assert host["CapDrop"] == ["ALL"], name
         assert host["SecurityOpt"] == ["no-new-privileges:true"], name
         assert host["Memory"] > 0, name
-        if name != "postgres":
+        if name in ("mlflow", "serve"):
             assert (found["Config"]["User"], host["CapAdd"]) == ("10001", None), name
 
 
@@ -100,10 +102,38 @@ def test_a_stream_survives_the_death_of_its_server(deployment: Deployment) -> No
     np.testing.assert_array_equal(resumed, expected[10:])
 
 
-def test_a_recipe_is_trained_and_registered_and_stays_after_down(deployment: Deployment) -> None:
-    deployment.compose(
-        "run", "--rm", "train", "fit", "/opt/recipes/co2.toml", "--training.epochs", "2"
+def test_prometheus_scrapes_the_server_and_tells_when_it_is_gone(deployment: Deployment) -> None:
+    def is_up() -> bool:
+        found = deployment.prometheus("query?query=up")["result"]
+        return [one["value"][1] for one in found] == ["1"]
+
+    def alerts() -> set[str]:
+        found = deployment.prometheus("alerts")["alerts"]
+        return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
+
+    eventually(30, is_up)
+    loaded = deployment.prometheus("query?query=tidegate_model_info")["result"]
+    assert {one["metric"]["model"] for one in loaded} == {"co2", "homographs"}
+    assert "TidegateNoReplica" not in alerts()
+
+    deployment.compose("kill", "serve")
+    after = eventually(60, lambda: "TidegateNoReplica" in alerts())
+    print(f"the alert for a dead server fired after {after:.0f} s")
+
+    deployment.up()
+    eventually(30, is_up)
+    eventually(60, lambda: "TidegateNoReplica" not in alerts())
+
+
+def test_the_alert_rules_are_right(deployment: Deployment) -> None:
+    said = deployment.compose(
+        "exec", "prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml"
     )
+    assert "5 rules found" in said
+
+
+def test_a_recipe_is_trained_and_registered_and_stays_after_down(deployment: Deployment) -> None:
+    train(deployment, epochs=2)
     run_id = champion_run(deployment)
     client = mlflow.MlflowClient(deployment.mlflow_uri)
     files = {file.path for file in client.list_artifacts(run_id)}
@@ -114,6 +144,42 @@ def test_a_recipe_is_trained_and_registered_and_stays_after_down(deployment: Dep
     deployment.up()
 
     assert champion_run(deployment) == run_id
+
+
+def test_the_server_follows_the_champion_of_the_registry_without_a_restart(
+    deployment: Deployment,
+) -> None:
+    """A live stream stays on its version; new ones get the new version."""
+    train(deployment, epochs=1)
+    client = mlflow.MlflowClient(deployment.mlflow_uri)
+    first, second = (str(one.version) for one in sorted_versions(client))
+    client.set_registered_model_alias("co2", "champion", first)
+    deployment.up(REGISTRY="models:/co2@champion")
+    container = deployment.inspect("serve")["Id"]
+    with Client(deployment.target) as server, server.stream("co2", ["live"]) as live:
+        assert live.model == f"co2/{first}"
+
+        client.set_registered_model_alias("co2", "champion", second)
+
+        def is_served() -> bool:
+            served = {one.version for one in server.list_models() if "champion" in one.aliases}
+            return served == {second}
+
+        after = eventually(30, is_served)
+        print(f"the new champion was served after {after:.0f} s")
+        live.step("live", [370.0, 0.0, 1.0])
+        with server.stream("co2", ["new"]) as new:
+            assert new.model == f"co2/{second}"
+    assert deployment.inspect("serve")["Id"] == container
+
+
+def sorted_versions(client: mlflow.MlflowClient) -> list[ModelVersion]:
+    return sorted(client.search_model_versions("name='co2'"), key=lambda one: int(one.version))
+
+
+def train(deployment: Deployment, *, epochs: int) -> None:
+    arguments = ("fit", "/opt/recipes/co2.toml", "--training.epochs", str(epochs))
+    deployment.compose("run", "--rm", "train", *arguments)
 
 
 def champion_run(deployment: Deployment) -> str:

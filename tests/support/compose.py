@@ -7,11 +7,16 @@ import os
 import shutil
 import socket
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("postgres", "mlflow", "serve")
+SERVICES = ("postgres", "mlflow", "serve", "prometheus")
 
 
 def engine_answers() -> bool:
@@ -28,9 +33,12 @@ class Deployment:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.serve_port, self.mlflow_port = free_port(), free_port()
-        ports = {"SERVE_PORT": str(self.serve_port), "MLFLOW_PORT": str(self.mlflow_port)}
-        self._environment = os.environ | ports
+        self.serve_port, self.mlflow_port, self.prometheus_port = (free_port() for _ in range(3))
+        self._environment = os.environ | {
+            "SERVE_PORT": str(self.serve_port),
+            "MLFLOW_PORT": str(self.mlflow_port),
+            "PROMETHEUS_PORT": str(self.prometheus_port),
+        }
 
     @property
     def target(self) -> str:
@@ -40,12 +48,19 @@ class Deployment:
     def mlflow_uri(self) -> str:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
-    def compose(self, *arguments: str) -> str:
-        return self._run("docker", "compose", "--project-name", self._name, *arguments)
+    def compose(self, *arguments: str, **environment: str) -> str:
+        command = ["docker", "compose", "--project-name", self._name, *arguments]
+        return self._run(*command, **environment)
 
-    def up(self) -> None:
+    def up(self, **environment: str) -> None:
         # Without names `--wait` takes an ended one-shot for a failure.
-        self.compose("up", "--detach", "--wait", *SERVICES)
+        self.compose("up", "--detach", "--wait", *SERVICES, **environment)
+
+    def prometheus(self, path: str) -> Any:
+        """What Prometheus's HTTP API answers."""
+        url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/{path}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
 
     def inspect(self, service: str) -> dict[str, Any]:
         (container,) = self.compose("ps", "--quiet", service).split()
@@ -60,17 +75,26 @@ class Deployment:
         command = ["docker", "run", "--rm", "--user=0", "--entrypoint=sh", image, "-c", script]
         return self._run(*command)
 
-    def _run(self, *command: str) -> str:
+    def _run(self, *command: str, **environment: str) -> str:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=self._environment,
+            env=self._environment | environment,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+
+def eventually(seconds: float, check: Callable[[], bool]) -> float:
+    """Asks the outside world again and again until it says yes; returns after how long."""
+    began = time.monotonic()
+    while not check():
+        assert time.monotonic() - began < seconds, f"still not so after {seconds} s"
+        time.sleep(0.5)
+    return time.monotonic() - began
 
 
 def free_port() -> int:
