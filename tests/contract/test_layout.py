@@ -1,5 +1,6 @@
 """Borders and surface: what may import what, and what is public."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def test_the_serving_side_loads_neither_torch_nor_mlflow(module: str) -> None:
 
 def test_the_client_loads_no_onnx_runtime() -> None:
     assert "onnxruntime" not in modules_after("import tidegate.client")
+
+
+@pytest.mark.parametrize("module", ["tidegate.serve.session", "tidegate.train.export"])
+def test_onnx_runtime_keeps_no_identity_of_the_machine(module: str, tmp_path: Path) -> None:
+    """Its telemetry writes a device's number into the home folder; off, there is nothing."""
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment = {**os.environ, **home}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    command = [sys.executable, "-c", f"import {module}, onnxruntime"]
+    subprocess.run(command, check=True, env=environment)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_training_loads_no_grpc() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import time
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime reports usage unless told not to, and first looks while it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
@@ -37,7 +41,6 @@ _DTYPES = {
 # 4 is FATAL: what fails is raised, and a provider that is missing is no error under "auto".
 _LOG_SEVERITY = 4
 
-# The GPU build reports usage unless told not to.
 onnxruntime.disable_telemetry_events()
 onnxruntime.set_default_logger_severity(_LOG_SEVERITY)
 

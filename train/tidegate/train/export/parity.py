@@ -6,8 +6,12 @@ initial state and from a drawn one.
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
+
+# ONNX Runtime reports usage unless told not to, and first looks while it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
