@@ -9,7 +9,8 @@ Source: Gal and Ghahramani 2016, arXiv 1512.05287 (variational masks), and for
 masks on weights Gal and Ghahramani 2016, arXiv 1506.02142.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
@@ -63,21 +64,23 @@ def monte_carlo(
     taken = prediction or _prediction(model)
     mean = total = torch.zeros(())
     # Welford 1962: sums of squares would cancel.
-    for count, _ in enumerate(sampled_networks(model, mc_samples), start=1):
-        value = taken(model(*inputs))
-        if count == 1:
-            mean, total = torch.zeros_like(value), torch.zeros_like(value)
-        change = value - mean
-        mean = mean + change / count
-        total = total + change * (value - mean)
+    with closing(sampled_networks(model, mc_samples)) as networks:
+        for count, _ in enumerate(networks, start=1):
+            value = taken(model(*inputs))
+            if count == 1:
+                mean, total = torch.zeros_like(value), torch.zeros_like(value)
+            change = value - mean
+            mean = mean + change / count
+            total = total + change * (value - mean)
     return MonteCarlo(mean, (total / (mc_samples - 1)).sqrt())
 
 
-def sampled_networks(model: nn.Module, mc_samples: int) -> Iterator[int]:
+def sampled_networks(model: nn.Module, mc_samples: int) -> Generator[int, None, None]:
     """Makes a model one sampled network after another, in evaluation mode.
 
     Within one turn every call sees the same network, so a long sequence may be
-    given in segments with carried state. Afterwards the model is as it was.
+    given in segments with carried state. Afterwards, or once the generator is
+    closed, the model is as it was.
 
     Args:
         model: holds at least one :class:`Recurrent`.
