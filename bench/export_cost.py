@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+import export_int8
 import export_zoneout
 import numpy as np
 import onnx
@@ -48,6 +49,7 @@ def main() -> None:
     report_files()
     report_step(options.rounds)
     export_zoneout.report(options.rounds)
+    export_int8.report()
 
 
 def report_files() -> None:
