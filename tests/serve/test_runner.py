@@ -130,6 +130,15 @@ async def test_a_request_that_nobody_waits_for_is_not_run(model: Model) -> None:
     assert executor.waiting == 0
 
 
+async def test_a_request_right_after_another_is_answered_too(model: Model) -> None:
+    executor = HeldExecutor()
+    executor.release_at_once = True
+    runner = Runner(Settings(), executor)
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            assert (await run(runner, model, windows([4])))[0] is not None
+
+
 async def test_a_run_that_fails_fails_the_requests_in_it_and_no_others(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -74,11 +74,17 @@ class Runner:
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = _Queue(model, name, self._settings, self._executor)
-            queue.task = asyncio.create_task(queue.work())
-            queue.task.add_done_callback(lambda _: self._queues.pop(model))
+            queue.task = asyncio.create_task(self._work(model, queue))
         request = _Request(values, lengths, self._settings, take)
         queue.requests.append(request)
         await request.done
+
+    async def _work(self, model: Model, queue: _Queue) -> None:
+        try:
+            await queue.work()
+        finally:
+            # At once, not in a later turn: a queue that has ended must not be found.
+            del self._queues[model]
 
 
 class _Group(NamedTuple):
