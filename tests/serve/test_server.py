@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from support.server import ServerProcess
+from support.streams import RawStream
 from tidegate.client import Client, UnavailableError
 from tidegate.client.__main__ import main as client_main
 from tidegate.serve import probe
@@ -95,6 +96,24 @@ def test_a_watcher_of_health_sees_the_drain(models: Path) -> None:
         server.send(signal.SIGTERM)
         assert next(watch).status == NOT_SERVING
         watch.cancel()
+        assert server.wait()[0] == 0
+
+
+def test_a_drain_waits_for_streams_and_not_for_watchers(models: Path) -> None:
+    with (
+        ServerProcess(models, "--drain-seconds", "600") as server,
+        grpc.insecure_channel(server.target) as channel,
+        RawStream(server.target) as stream,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == SERVING
+        stream.start("gru", "a")
+        server.send(signal.SIGTERM)
+        assert next(watch).status == NOT_SERVING
+        assert stream.receive().WhichOneof("response") == "draining"
+        assert server.process.poll() is None
+        assert stream.end() == (grpc.StatusCode.OK, "")
         assert server.wait()[0] == 0
 
 

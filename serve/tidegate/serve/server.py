@@ -33,6 +33,8 @@ SERVICE_NAME = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].ful
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_IDLE_CHECK_SECONDS = 0.02
+_FLUSH_SECONDS = 0.2
 logger = logging.getLogger(__name__)
 
 
@@ -100,21 +102,31 @@ class Server:
         """Refuses new streams, tells the live ones, and ends within `drain_seconds`."""
         seconds = self._settings.drain_seconds
         deadline = asyncio.get_running_loop().time() + seconds
+        # First of all, so that no balancer sends another stream here to be refused.
+        await self._health.enter_graceful_shutdown()
         self._service.draining = True
         for task in self._tasks:
             task.cancel()
         self._rollover.close()
-        await self._health.enter_graceful_shutdown()
         logger.info("draining", extra={"streams": len(self._service.calls), "seconds": seconds})
         try:
             async with asyncio.timeout_at(deadline):
                 await self._servicer.announce_drain(seconds)
         except TimeoutError:
             logger.warning("some streams did not read the notice")
-        await self._server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
+        await self._stop(max(0.0, deadline - asyncio.get_running_loop().time()))
         self._service.close()
         self._loader.shutdown()
         self._close_metrics()
+
+    async def _stop(self, seconds: float) -> None:
+        """Ends the calls after some seconds, or as soon as only watchers of health are left."""
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        while not (stopping.done() or self._service.is_idle):
+            await asyncio.wait([stopping], timeout=_IDLE_CHECK_SECONDS)
+        # The last answers may be on their way still.
+        await self._server.stop(min(seconds, _FLUSH_SECONDS))
+        await stopping
 
     async def _end_slow_readers(self) -> None:
         while True:

@@ -63,6 +63,11 @@ class Service:
         return tuple(self._calls)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no stream is open and no forecast or labels are under way."""
+        return not (self._calls or self._requests)
+
+    @property
     def tables(self) -> tuple[SeriesTable, ...]:
         """The series of each model that has been streamed."""
         return tuple(table for table, _ in self._batchers.copy().values())

@@ -223,9 +223,11 @@ class _Writer:
     async def write(self, responses: list[pb.StreamForecastResponse]) -> None:
         async with self._lock:
             self.writing_since = asyncio.get_running_loop().time()
-            for response in responses:
-                await self._context.write(response)
-            self.writing_since = None
+            try:
+                for response in responses:
+                    await self._context.write(response)
+            finally:
+                self.writing_since = None
 
     def post(self, response: pb.StreamForecastResponse) -> None:
         """Writes a notice as soon as the client reads; the caller does not wait for that."""
