@@ -71,7 +71,7 @@ class Load:
 
     async def _stream(self, number: int, started: asyncio.Barrier) -> None:
         call = self._open()
-        series = [pb.SeriesStart(key=f"{number}-{i}") for i in range(self._series)]
+        series = [pb.SeriesStart(key=f"{number}-{i}", reset=True) for i in range(self._series)]
         start = pb.Start(model=pb.ModelReference(name=NAME), series=series)
         await call.write(pb.StreamForecastRequest(start=start).SerializeToString())
         answer = _parsed(await call.read())

@@ -20,9 +20,10 @@ from tidegate.serve.ragged import padded, ragged_range, split_runs
 from tidegate.serve.settings import Settings
 from tidegate.serve.slots import Slots
 from tidegate.serve.spec import StateLayout
-from tidegate.serve.streams import SeriesTable
+from tidegate.serve.streams import Opening, SeriesTable
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from pathlib import Path
 
 LAYOUTS = (StateLayout("h", "h_next", 2, 3, 0.0), StateLayout("p", "p_next", 1, 2, float("nan")))
@@ -35,7 +36,15 @@ def model(models: Path) -> Model:
 
 
 def table_of(model: Model, **limits: Any) -> SeriesTable:
-    return SeriesTable(model, Settings(**limits), CheckpointSigner(b"k" * 32))
+    return SeriesTable(model, Settings(**limits), CheckpointSigner([b"k" * 32]))
+
+
+def start(table: SeriesTable, owner: int, key: str, **options: Any) -> int:
+    return table.start(Opening(owner, "", key, **options)).handle
+
+
+def batcher_of(table: SeriesTable, executor: Executor, **limits: Any) -> Batcher:
+    return Batcher(table, Settings(**limits), executor, executor)
 
 
 def chunk(owner: int, handle: int, offset: int = 0, rows: int = 1) -> Chunks:
@@ -93,8 +102,8 @@ def test_ragged_rows_are_cut_out_and_padded_with_the_last() -> None:
 
 async def test_messages_of_one_turn_run_as_one_batch(model: Model) -> None:
     table, executor = table_of(model), HeldExecutor()
-    batcher = Batcher(table, Settings(inline_rows=0), executor)
-    futures = [batcher.submit(chunk(owner, table.start(owner, f"{owner}"))) for owner in (1, 2, 3)]
+    batcher = batcher_of(table, executor, inline_rows=0)
+    futures = [batcher.submit(chunk(owner, start(table, owner, f"{owner}"))) for owner in (1, 2, 3)]
     await turns()
     assert executor.waiting == 1
     executor.release()
@@ -104,8 +113,8 @@ async def test_messages_of_one_turn_run_as_one_batch(model: Model) -> None:
 
 async def test_a_batch_takes_no_more_than_max_batch_chunks(model: Model) -> None:
     table, executor = table_of(model), HeldExecutor()
-    batcher = Batcher(table, Settings(inline_rows=0, max_batch=2), executor)
-    futures = [batcher.submit(chunk(owner, table.start(owner, f"{owner}"))) for owner in (1, 2, 3)]
+    batcher = batcher_of(table, executor, inline_rows=0, max_batch=2)
+    futures = [batcher.submit(chunk(owner, start(table, owner, f"{owner}"))) for owner in (1, 2, 3)]
     await turns()
     executor.release()
     await futures[0]
@@ -115,27 +124,53 @@ async def test_a_batch_takes_no_more_than_max_batch_chunks(model: Model) -> None
     await futures[2]
 
 
-async def test_a_slot_is_not_reused_while_a_run_may_still_write_to_it(model: Model) -> None:
-    table, executor = table_of(model, max_series=2), HeldExecutor()
-    batcher = Batcher(table, Settings(inline_rows=0), executor)
-    future = batcher.submit(chunk(1, table.start(1, "a"), rows=4))
+async def test_a_run_writes_nothing_to_a_series_that_ended_meanwhile(model: Model) -> None:
+    table, executor = table_of(model, max_series=1), HeldExecutor()
+    batcher = batcher_of(table, executor, inline_rows=0)
+    handle = start(table, 1, "a")
+    future = batcher.submit(chunk(1, handle, rows=4))
     await turns()
-    future.cancel()
-    (ended,) = batcher.end(1, table.owned_by(1))
-    again = table.start(2, "a")
-    assert again != ended
-    before = table.slots.read(again)
+    table.finish(1, [handle])
+    assert start(table, 2, "b") == handle
+    before = table.slots.read(handle)
     executor.release()
-    await turns()
-    assert table.slots.read(again) == before
-    assert table.start(3, "b") == ended
-    assert table.slots.read(ended) == before
+    (failure,) = (await future).failures
+    assert str(failure.error).startswith(f"handle {handle} is not a live series of this stream")
+    assert table.slots.read(handle) == before
+    assert table.next_offset[handle] == 0
+
+
+async def test_one_step_does_not_wait_for_a_long_chunk_of_another_stream(model: Model) -> None:
+    table, held = table_of(model), HeldExecutor()
+    batcher = Batcher(table, Settings(inline_rows=4, long_rows=8), HeldExecutor(), held)
+    long = batcher.submit(chunk(1, start(table, 1, "long"), rows=9))
+    step = batcher.submit(chunk(2, start(table, 2, "step")))
+    assert list((await step).offsets) == [0]
+    assert (held.waiting, long.done()) == (1, False)
+    held.release()
+    assert list((await long).offsets) == [8]
+
+
+async def test_a_batch_of_short_messages_stays_short(model: Model) -> None:
+    table, executor = table_of(model), HeldExecutor()
+    batcher = batcher_of(table, executor, inline_rows=0, long_rows=8)
+    futures = [
+        batcher.submit(chunk(owner, start(table, owner, f"{owner}"), rows=5))
+        for owner in range(1, 6)
+    ]
+    done = []
+    for _ in range(3):
+        await turns()
+        executor.release()
+        await turns()
+        done.append(sum(future.done() for future in futures))
+    assert done == [2, 4, 5]
 
 
 async def test_a_chunk_that_nobody_waits_for_is_not_applied(model: Model) -> None:
     table = table_of(model)
-    batcher = Batcher(table, Settings(), HeldExecutor())
-    handle = table.start(1, "a")
+    batcher = batcher_of(table, HeldExecutor())
+    handle = start(table, 1, "a")
     batcher.submit(chunk(1, handle)).cancel()
     await turns()
     assert table.next_offset[handle] == 0
@@ -145,8 +180,8 @@ async def test_a_run_that_fails_refuses_its_chunks_with_a_fixed_text(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     table, executor = table_of(model), HeldExecutor(fault=ValueError("secret detail"))
-    batcher = Batcher(table, Settings(inline_rows=0), executor)
-    handle = table.start(1, "a")
+    batcher = batcher_of(table, executor, inline_rows=0)
+    handle = start(table, 1, "a")
     future = batcher.submit(chunk(1, handle))
     await turns()
     executor.release()

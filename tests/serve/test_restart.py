@@ -17,6 +17,7 @@ from tidegate.client import (
     Client,
     FailedPreconditionError,
     InvalidArgumentError,
+    Retry,
     UnavailableError,
 )
 from tidegate.v1 import checkpoint_pb2
@@ -47,7 +48,8 @@ def test_a_stream_goes_on_bit_for_bit_after_the_server_was_killed(
         expected = stream.send("undisturbed", rows)
     options = ["--checkpoint-key-file", str(key_file)]
     forecasts = {}
-    with ServerProcess(models, *options) as server, Client(server.target) as first:
+    once = Retry(seconds=0)
+    with ServerProcess(models, *options) as server, Client(server.target, retry=once) as first:
         stream = first.stream(model, ["a"], checkpoint_every=7)
         for offset in range(17):
             forecasts[offset] = stream.step("a", rows[offset])
@@ -119,26 +121,6 @@ def test_a_second_sigterm_exits_at_once(models: Path) -> None:
         assert server.wait()[0] == -signal.SIGTERM
 
 
-def test_the_client_keeps_the_checkpoints_of_a_draining_server(
-    models: Path, key_file: Path
-) -> None:
-    rows = values(3)
-    with (
-        ServerProcess(models, "--checkpoint-key-file", str(key_file)) as server,
-        Client(server.target) as client,
-        client.stream("gru", ["a"]) as stream,
-    ):
-        stream.step("a", rows[0])
-        server.send(signal.SIGTERM)
-        stream.wait_for_draining()
-    with (
-        running_server(models, checkpoint_key_file=key_file) as target,
-        Client(target) as client,
-        client.stream("gru", stream.checkpoints) as resumed,
-    ):
-        assert resumed.next_offset("a") == 1
-
-
 def test_a_checkpoint_is_taken_at_every_kth_observation(client: Client) -> None:
     with client.stream("gru", ["a"], checkpoint_every=3) as stream:
         seen = []
@@ -180,7 +162,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_stream_goes_on(client: Client) 
                 stream.start({"b": damaged})
         flipped = bytearray(token)
         flipped[len(token) // 2] ^= 1
-        with pytest.raises(InvalidArgumentError, match="the checkpoint was changed or is signed"):
+        with pytest.raises(InvalidArgumentError, match="the checkpoint was changed after"):
             stream.start({"b": bytes(flipped)})
         stream.step("a", values(1)[0])
 

@@ -103,7 +103,7 @@ def forecast(client: Client) -> None:
     """Without asking for the spec first, which needs the role read."""
     window = pb.Window(rows=1, values=ROW.tobytes())
     request = pb.ForecastRequest(model=pb.ModelReference(name="gru"), windows=[window])
-    client._stub.Forecast(request)
+    client._stubs[0].Forecast(request)
 
 
 def tls_options(authority: Authority, **options: Any) -> dict[str, Any]:

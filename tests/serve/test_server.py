@@ -206,7 +206,7 @@ def test_the_client_command_lists_forecasts_and_labels(
     text.write_text("the dog barks\n\na cat\n")
 
     def run(*arguments: str) -> list[str]:
-        assert client_main(["--target", target, *arguments]) == 0
+        assert client_main(["--target", f"127.0.0.1:1,{target}", *arguments]) == 0
         return capsys.readouterr().out.splitlines()
 
     assert any("versions/2@champion" in line for line in run("models"))

@@ -11,14 +11,20 @@ if TYPE_CHECKING:
 
 
 class HeldExecutor(Executor):
-    """Runs what was submitted only when told to, or fails then."""
+    """Runs what was submitted only when told to, or fails then.
+
+    Attributes:
+        submitted: Calls it was given.
+    """
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.fault = fault
+        self.submitted = 0
         self._held: list[tuple[Future[Any], Callable[[], Any]]] = []
         self.release_at_once = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.submitted += 1
         future: Future[Any] = Future()
         self._held.append((future, lambda: fn(*args, **kwargs)))
         if self.release_at_once:
@@ -31,6 +37,8 @@ class HeldExecutor(Executor):
 
     def release(self) -> None:
         for future, call in self._held:
+            if not future.set_running_or_notify_cancel():
+                continue
             if self.fault:
                 future.set_exception(self.fault)
             else:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,10 +59,12 @@ class ServerProcess:
     def __init__(self, models: Path, *options: str) -> None:
         command = [sys.executable, "-m", "tidegate.serve", "--models", str(models)]
         defaults = ["--port", "0", "--provider", "cpu"]
+        # A file and no pipe, which a long log would fill.
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - see `wait`
         self.process = subprocess.Popen(
             [*command, *defaults, *options],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
@@ -82,7 +85,23 @@ class ServerProcess:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def end(self) -> str:
+        """Ends it as users do, and returns its log.
+
+        Raises:
+            RuntimeError: It did not exit with 0.
+        """
+        self.send(signal.SIGTERM)
+        status, log = self.wait()
+        if status:
+            raise RuntimeError(f"the server exited with {status}: {log}")
+        return log
+
     def wait(self) -> tuple[int, str]:
-        """Waits for the end; returns the exit status and what is left of stderr."""
-        _, errors = self.process.communicate(timeout=30)
-        return self.process.returncode, errors
+        """Waits for the end; returns the exit status and the log, once."""
+        self.process.communicate(timeout=30)
+        if self._log.closed:
+            return self.process.returncode, ""
+        with self._log:
+            self._log.seek(0)
+            return self.process.returncode, self._log.read()

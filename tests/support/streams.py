@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tidegate.serve.service import Service
+
 
 class RawStream:
-    """One StreamForecast call, message by message."""
+    """One StreamForecast call, message by message.
+
+    Attributes:
+        started: What the server said of the series started last.
+    """
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(target)
         self._requests: queue.SimpleQueue[pb.StreamForecastRequest | None] = queue.SimpleQueue()
+        self._started = False
         stub = pb_grpc.InferenceServiceStub(self._channel)
         self._call = stub.StreamForecast(iter(self._requests.get, None))
 
@@ -28,6 +35,8 @@ class RawStream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._started:
+            self.send(finish=pb.Finish())
         self.end()
         self._channel.close()
 
@@ -42,12 +51,16 @@ class RawStream:
         self.send(**request)
         return self.receive()
 
-    def start(self, model: str, *keys: str, **options: Any) -> list[int]:
-        """Starts series and returns their handles."""
-        series = [pb.SeriesStart(key=key) for key in keys]
+    def start(
+        self, model: str, *keys: str, reset: bool = True, take_over: bool = False, **options: Any
+    ) -> list[int]:
+        """Starts series, at offset 0 unless told otherwise, and returns their handles."""
+        series = [pb.SeriesStart(key=key, reset=reset, take_over=take_over) for key in keys]
+        self._started = True
         reference = pb.ModelReference(name=model)
         response = self.ask(start=pb.Start(model=reference, series=series, **options))
-        return [series.handle for series in response.started.series]
+        self.started = list(response.started.series)
+        return [series.handle for series in self.started]
 
     def observe(self, handle: int, offset: int, values: NDArray[np.float32]) -> None:
         """Sends one chunk [rows, features]."""
@@ -71,6 +84,47 @@ class RawStream:
         self._call.cancel()
 
     def end(self) -> tuple[grpc.StatusCode, str]:
-        """Closes this side and reads up to the status."""
+        """Closes this side, finishing nothing, and reads up to the status."""
         self._requests.put(None)
         return self.failure()
+
+
+class Wire:
+    """A stream of a `Service` without a socket, opened by any identity."""
+
+    def __init__(self, service: Service, identity: str = "") -> None:
+        self.notices: list[pb.StreamForecastResponse] = []
+        self.call = service.open_stream(identity, self.notices.append)
+
+    async def ask(self, **request: Any) -> list[pb.StreamForecastResponse]:
+        return await self.call.handle(pb.StreamForecastRequest(**request))
+
+    async def start(self, model: str, *keys: str, **options: Any) -> list[int]:
+        (response,) = await self.start_responses(model, *keys, **options)
+        return [series.handle for series in response.started.series]
+
+    async def start_refused(self, model: str, key: str, **options: Any) -> list[pb.SeriesError]:
+        *errors, started = await self.start_responses(model, key, **options)
+        assert not started.started.series
+        return [response.error for response in errors]
+
+    async def observe(
+        self, handle: int, offset: int, values: NDArray[np.float32]
+    ) -> list[pb.StreamForecastResponse]:
+        return await self.ask(
+            observations=pb.Observations(
+                handles=[handle], offsets=[offset], rows=[len(values)], values=values.tobytes()
+            )
+        )
+
+    async def checkpoint(self, *handles: int) -> list[pb.StreamForecastResponse]:
+        return await self.ask(checkpoint=pb.CheckpointRequest(handles=handles))
+
+    async def finish(self, *handles: int) -> list[pb.StreamForecastResponse]:
+        return await self.ask(finish=pb.Finish(handles=handles))
+
+    async def start_responses(
+        self, model: str, *keys: str, **options: Any
+    ) -> list[pb.StreamForecastResponse]:
+        series = [pb.SeriesStart(key=key, **options) for key in keys]
+        return await self.ask(start=pb.Start(model=pb.ModelReference(name=model), series=series))

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidegate/v1/checkpoint.proto\x12\x0btidegate.v1\"5\n\x0f\x43heckpointToken\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"z\n\x11\x43heckpointPayload\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0bspec_digest\x18\x03 \x01(\x0c\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x13\n\x0bnext_offset\x18\x05 \x01(\x04\x12\x0e\n\x06states\x18\x06 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidegate/v1/checkpoint.proto\x12\x0btidegate.v1\"E\n\x0f\x43heckpointToken\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"\x9f\x01\n\x11\x43heckpointPayload\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0bspec_digest\x18\x03 \x01(\x0c\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x13\n\x0bnext_offset\x18\x05 \x01(\x04\x12\x0e\n\x06states\x18\x06 \x03(\x0c\x12\x10\n\x08identity\x18\x07 \x01(\t\x12\x11\n\tissued_at\x18\x08 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidegate.v1.checkpoint_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHECKPOINTTOKEN']._serialized_start=45
-  _globals['_CHECKPOINTTOKEN']._serialized_end=98
-  _globals['_CHECKPOINTPAYLOAD']._serialized_start=100
-  _globals['_CHECKPOINTPAYLOAD']._serialized_end=222
+  _globals['_CHECKPOINTTOKEN']._serialized_end=114
+  _globals['_CHECKPOINTPAYLOAD']._serialized_start=117
+  _globals['_CHECKPOINTPAYLOAD']._serialized_end=276
 # @@protoc_insertion_point(module_scope)

@@ -24,17 +24,21 @@ class CheckpointToken(google.protobuf.message.Message):
 
     PAYLOAD_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
     payload: builtins.bytes
     """A serialized CheckpointPayload."""
     signature: builtins.bytes
     """HMAC-SHA256 of the payload."""
+    key_id: builtins.bytes
+    """Names the key that signed it, without telling anything of it."""
     def __init__(
         self,
         *,
         payload: builtins.bytes = ...,
         signature: builtins.bytes = ...,
+        key_id: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["payload", b"payload", "signature", b"signature"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["key_id", b"key_id", "payload", b"payload", "signature", b"signature"]) -> None: ...
 
 Global___CheckpointToken: typing_extensions.TypeAlias = CheckpointToken
 
@@ -48,12 +52,18 @@ class CheckpointPayload(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     NEXT_OFFSET_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
+    IDENTITY_FIELD_NUMBER: builtins.int
+    ISSUED_AT_FIELD_NUMBER: builtins.int
     model: builtins.str
     version: builtins.str
     spec_digest: builtins.bytes
     """SHA-256 of the spec's JSON as stored in the file."""
     key: builtins.str
     next_offset: builtins.int
+    identity: builtins.str
+    """Who started the series; empty where clients are not told apart."""
+    issued_at: builtins.int
+    """Seconds since 1970-01-01 UTC."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """In the order of ModelSpec.states: little-endian float32 [layers, width]."""
@@ -67,7 +77,9 @@ class CheckpointPayload(google.protobuf.message.Message):
         key: builtins.str = ...,
         next_offset: builtins.int = ...,
         states: collections.abc.Iterable[builtins.bytes] | None = ...,
+        identity: builtins.str = ...,
+        issued_at: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "model", b"model", "next_offset", b"next_offset", "spec_digest", b"spec_digest", "states", b"states", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["identity", b"identity", "issued_at", b"issued_at", "key", b"key", "model", b"model", "next_offset", b"next_offset", "spec_digest", b"spec_digest", "states", b"states", "version", b"version"]) -> None: ...
 
 Global___CheckpointPayload: typing_extensions.TypeAlias = CheckpointPayload

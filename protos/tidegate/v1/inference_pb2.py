@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tidegate.v1 import model_spec_pb2 as tidegate_dot_v1_dot_model__spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btidegate/v1/inference.proto\x12\x0btidegate.v1\x1a\x1ctidegate/v1/model_spec.proto\"N\n\x0eModelReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x42\n\n\x08selector\"\xa9\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x1f\n\x04task\x18\x04 \x01(\x0e\x32\x11.tidegate.v1.Task\x12)\n\tdirection\x18\x05 \x01(\x0e\x32\x16.tidegate.v1.Direction\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.tidegate.v1.ModelInfo\"=\n\x0fGetModelRequest\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\"^\n\x10GetModelResponse\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.tidegate.v1.ModelInfo\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.tidegate.v1.ModelSpec\"\xd7\x01\n\x15StreamForecastRequest\x12#\n\x05start\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.StartH\x00\x12\x31\n\x0cobservations\x18\x02 \x01(\x0b\x32\x19.tidegate.v1.ObservationsH\x00\x12\x34\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1e.tidegate.v1.CheckpointRequestH\x00\x12%\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.FinishH\x00\x42\t\n\x07request\"\xdb\x02\n\x16StreamForecastResponse\x12\'\n\x07started\x18\x01 \x01(\x0b\x32\x14.tidegate.v1.StartedH\x00\x12+\n\tforecasts\x18\x02 \x01(\x0b\x32\x16.tidegate.v1.ForecastsH\x00\x12/\n\x0b\x63heckpoints\x18\x03 \x01(\x0b\x32\x18.tidegate.v1.CheckpointsH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.tidegate.v1.SeriesErrorH\x00\x12)\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x15.tidegate.v1.FinishedH\x00\x12)\n\x08\x64raining\x18\x06 \x01(\x0b\x32\x15.tidegate.v1.DrainingH\x00\x12-\n\nsuperseded\x18\x07 \x01(\x0b\x32\x17.tidegate.v1.SupersededH\x00\x42\n\n\x08response\"\x8b\x01\n\x05Start\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\x12(\n\x06series\x18\x02 \x03(\x0b\x32\x18.tidegate.v1.SeriesStart\x12\x18\n\x10\x63heckpoint_every\x18\x03 \x01(\r\x12\x12\n\nevery_step\x18\x04 \x01(\x08\".\n\x0bSeriesStart\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"U\n\x07Started\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x06series\x18\x03 \x03(\x0b\x32\x1a.tidegate.v1.SeriesStarted\"A\n\rSeriesStarted\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06handle\x18\x02 \x01(\r\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x04\"N\n\x0cObservations\x12\x0f\n\x07handles\x18\x01 \x03(\r\x12\x0f\n\x07offsets\x18\x02 \x03(\x04\x12\x0c\n\x04rows\x18\x03 \x03(\r\x12\x0e\n\x06values\x18\x04 \x01(\x0c\"@\n\tForecasts\x12\x0f\n\x07handles\x18\x01 \x03(\r\x12\x0f\n\x07offsets\x18\x02 \x03(\x04\x12\x11\n\tquantiles\x18\x03 \x01(\x0c\"$\n\x11\x43heckpointRequest\x12\x0f\n\x07handles\x18\x01 \x03(\r\";\n\x0b\x43heckpoints\x12,\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x17.tidegate.v1.Checkpoint\"@\n\nCheckpoint\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\x0c\"y\n\x0bSeriesError\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06handle\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpected_offset\x18\x05 \x01(\x04\x12\x15\n\rretry_seconds\x18\x06 \x01(\x01\"\x19\n\x06\x46inish\x12\x0f\n\x07handles\x18\x01 \x03(\r\"\x1b\n\x08\x46inished\x12\x0f\n\x07handles\x18\x01 \x03(\r\"I\n\x08\x44raining\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12,\n\x0b\x63heckpoints\x18\x02 \x03(\x0b\x32\x17.tidegate.v1.Checkpoint\"=\n\nSuperseded\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"c\n\x0f\x46orecastRequest\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\x12$\n\x07windows\x18\x02 \x03(\x0b\x32\x13.tidegate.v1.Window\"&\n\x06Window\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"E\n\x10\x46orecastResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tquantiles\x18\x03 \x01(\x0c\"p\n\x18\x41nnotateSentencesRequest\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\x12(\n\tsentences\x18\x02 \x03(\x0b\x32\x15.tidegate.v1.Sentence\"\x1a\n\x08Sentence\x12\x0e\n\x06tokens\x18\x01 \x03(\t\"i\n\x19\x41nnotateSentencesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x0b\x61nnotations\x18\x03 \x03(\x0b\x32\x17.tidegate.v1.Annotation\"3\n\nAnnotation\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\x32\xb6\x03\n\x10InferenceService\x12M\n\nListModels\x12\x1e.tidegate.v1.ListModelsRequest\x1a\x1f.tidegate.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.tidegate.v1.GetModelRequest\x1a\x1d.tidegate.v1.GetModelResponse\x12]\n\x0eStreamForecast\x12\".tidegate.v1.StreamForecastRequest\x1a#.tidegate.v1.StreamForecastResponse(\x01\x30\x01\x12G\n\x08\x46orecast\x12\x1c.tidegate.v1.ForecastRequest\x1a\x1d.tidegate.v1.ForecastResponse\x12\x62\n\x11\x41nnotateSentences\x12%.tidegate.v1.AnnotateSentencesRequest\x1a&.tidegate.v1.AnnotateSentencesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btidegate/v1/inference.proto\x12\x0btidegate.v1\x1a\x1ctidegate/v1/model_spec.proto\"N\n\x0eModelReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x42\n\n\x08selector\"\xa9\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x1f\n\x04task\x18\x04 \x01(\x0e\x32\x11.tidegate.v1.Task\x12)\n\tdirection\x18\x05 \x01(\x0e\x32\x16.tidegate.v1.Direction\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x10\n\x08provider\x18\x07 \x01(\t\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.tidegate.v1.ModelInfo\"=\n\x0fGetModelRequest\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\"^\n\x10GetModelResponse\x12$\n\x04info\x18\x01 \x01(\x0b\x32\x16.tidegate.v1.ModelInfo\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.tidegate.v1.ModelSpec\"\xd7\x01\n\x15StreamForecastRequest\x12#\n\x05start\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.StartH\x00\x12\x31\n\x0cobservations\x18\x02 \x01(\x0b\x32\x19.tidegate.v1.ObservationsH\x00\x12\x34\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1e.tidegate.v1.CheckpointRequestH\x00\x12%\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.FinishH\x00\x42\t\n\x07request\"\xdb\x02\n\x16StreamForecastResponse\x12\'\n\x07started\x18\x01 \x01(\x0b\x32\x14.tidegate.v1.StartedH\x00\x12+\n\tforecasts\x18\x02 \x01(\x0b\x32\x16.tidegate.v1.ForecastsH\x00\x12/\n\x0b\x63heckpoints\x18\x03 \x01(\x0b\x32\x18.tidegate.v1.CheckpointsH\x00\x12)\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x18.tidegate.v1.SeriesErrorH\x00\x12)\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x15.tidegate.v1.FinishedH\x00\x12)\n\x08\x64raining\x18\x06 \x01(\x0b\x32\x15.tidegate.v1.DrainingH\x00\x12-\n\nsuperseded\x18\x07 \x01(\x0b\x32\x17.tidegate.v1.SupersededH\x00\x42\n\n\x08response\"\x8b\x01\n\x05Start\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\x12(\n\x06series\x18\x02 \x03(\x0b\x32\x18.tidegate.v1.SeriesStart\x12\x18\n\x10\x63heckpoint_every\x18\x03 \x01(\r\x12\x12\n\nevery_step\x18\x04 \x01(\x08\"P\n\x0bSeriesStart\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x11\n\ttake_over\x18\x03 \x01(\x08\x12\r\n\x05reset\x18\x04 \x01(\x08\"U\n\x07Started\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x06series\x18\x03 \x03(\x0b\x32\x1a.tidegate.v1.SeriesStarted\"Y\n\rSeriesStarted\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06handle\x18\x02 \x01(\r\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x04\x12\x16\n\x0e\x64ropped_offset\x18\x04 \x01(\x04\"N\n\x0cObservations\x12\x0f\n\x07handles\x18\x01 \x03(\r\x12\x0f\n\x07offsets\x18\x02 \x03(\x04\x12\x0c\n\x04rows\x18\x03 \x03(\r\x12\x0e\n\x06values\x18\x04 \x01(\x0c\"@\n\tForecasts\x12\x0f\n\x07handles\x18\x01 \x03(\r\x12\x0f\n\x07offsets\x18\x02 \x03(\x04\x12\x11\n\tquantiles\x18\x03 \x01(\x0c\"$\n\x11\x43heckpointRequest\x12\x0f\n\x07handles\x18\x01 \x03(\r\";\n\x0b\x43heckpoints\x12,\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x17.tidegate.v1.Checkpoint\"@\n\nCheckpoint\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x04\x12\r\n\x05token\x18\x03 \x01(\x0c\"y\n\x0bSeriesError\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06handle\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpected_offset\x18\x05 \x01(\x04\x12\x15\n\rretry_seconds\x18\x06 \x01(\x01\"\x19\n\x06\x46inish\x12\x0f\n\x07handles\x18\x01 \x03(\r\"\x1b\n\x08\x46inished\x12\x0f\n\x07handles\x18\x01 \x03(\r\"I\n\x08\x44raining\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12,\n\x0b\x63heckpoints\x18\x02 \x03(\x0b\x32\x17.tidegate.v1.Checkpoint\"=\n\nSuperseded\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"c\n\x0f\x46orecastRequest\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\x12$\n\x07windows\x18\x02 \x03(\x0b\x32\x13.tidegate.v1.Window\"&\n\x06Window\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"E\n\x10\x46orecastResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tquantiles\x18\x03 \x01(\x0c\"p\n\x18\x41nnotateSentencesRequest\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.ModelReference\x12(\n\tsentences\x18\x02 \x03(\x0b\x32\x15.tidegate.v1.Sentence\"\x1a\n\x08Sentence\x12\x0e\n\x06tokens\x18\x01 \x03(\t\"i\n\x19\x41nnotateSentencesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x0b\x61nnotations\x18\x03 \x03(\x0b\x32\x17.tidegate.v1.Annotation\"3\n\nAnnotation\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\x32\xb6\x03\n\x10InferenceService\x12M\n\nListModels\x12\x1e.tidegate.v1.ListModelsRequest\x1a\x1f.tidegate.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.tidegate.v1.GetModelRequest\x1a\x1d.tidegate.v1.GetModelResponse\x12]\n\x0eStreamForecast\x12\".tidegate.v1.StreamForecastRequest\x1a#.tidegate.v1.StreamForecastResponse(\x01\x30\x01\x12G\n\x08\x46orecast\x12\x1c.tidegate.v1.ForecastRequest\x1a\x1d.tidegate.v1.ForecastResponse\x12\x62\n\x11\x41nnotateSentences\x12%.tidegate.v1.AnnotateSentencesRequest\x1a&.tidegate.v1.AnnotateSentencesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,45 +51,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_START']._serialized_start=1137
   _globals['_START']._serialized_end=1276
   _globals['_SERIESSTART']._serialized_start=1278
-  _globals['_SERIESSTART']._serialized_end=1324
-  _globals['_STARTED']._serialized_start=1326
-  _globals['_STARTED']._serialized_end=1411
-  _globals['_SERIESSTARTED']._serialized_start=1413
-  _globals['_SERIESSTARTED']._serialized_end=1478
-  _globals['_OBSERVATIONS']._serialized_start=1480
-  _globals['_OBSERVATIONS']._serialized_end=1558
-  _globals['_FORECASTS']._serialized_start=1560
-  _globals['_FORECASTS']._serialized_end=1624
-  _globals['_CHECKPOINTREQUEST']._serialized_start=1626
-  _globals['_CHECKPOINTREQUEST']._serialized_end=1662
-  _globals['_CHECKPOINTS']._serialized_start=1664
-  _globals['_CHECKPOINTS']._serialized_end=1723
-  _globals['_CHECKPOINT']._serialized_start=1725
-  _globals['_CHECKPOINT']._serialized_end=1789
-  _globals['_SERIESERROR']._serialized_start=1791
-  _globals['_SERIESERROR']._serialized_end=1912
-  _globals['_FINISH']._serialized_start=1914
-  _globals['_FINISH']._serialized_end=1939
-  _globals['_FINISHED']._serialized_start=1941
-  _globals['_FINISHED']._serialized_end=1968
-  _globals['_DRAINING']._serialized_start=1970
-  _globals['_DRAINING']._serialized_end=2043
-  _globals['_SUPERSEDED']._serialized_start=2045
-  _globals['_SUPERSEDED']._serialized_end=2106
-  _globals['_FORECASTREQUEST']._serialized_start=2108
-  _globals['_FORECASTREQUEST']._serialized_end=2207
-  _globals['_WINDOW']._serialized_start=2209
-  _globals['_WINDOW']._serialized_end=2247
-  _globals['_FORECASTRESPONSE']._serialized_start=2249
-  _globals['_FORECASTRESPONSE']._serialized_end=2318
-  _globals['_ANNOTATESENTENCESREQUEST']._serialized_start=2320
-  _globals['_ANNOTATESENTENCESREQUEST']._serialized_end=2432
-  _globals['_SENTENCE']._serialized_start=2434
-  _globals['_SENTENCE']._serialized_end=2460
-  _globals['_ANNOTATESENTENCESRESPONSE']._serialized_start=2462
-  _globals['_ANNOTATESENTENCESRESPONSE']._serialized_end=2567
-  _globals['_ANNOTATION']._serialized_start=2569
-  _globals['_ANNOTATION']._serialized_end=2620
-  _globals['_INFERENCESERVICE']._serialized_start=2623
-  _globals['_INFERENCESERVICE']._serialized_end=3061
+  _globals['_SERIESSTART']._serialized_end=1358
+  _globals['_STARTED']._serialized_start=1360
+  _globals['_STARTED']._serialized_end=1445
+  _globals['_SERIESSTARTED']._serialized_start=1447
+  _globals['_SERIESSTARTED']._serialized_end=1536
+  _globals['_OBSERVATIONS']._serialized_start=1538
+  _globals['_OBSERVATIONS']._serialized_end=1616
+  _globals['_FORECASTS']._serialized_start=1618
+  _globals['_FORECASTS']._serialized_end=1682
+  _globals['_CHECKPOINTREQUEST']._serialized_start=1684
+  _globals['_CHECKPOINTREQUEST']._serialized_end=1720
+  _globals['_CHECKPOINTS']._serialized_start=1722
+  _globals['_CHECKPOINTS']._serialized_end=1781
+  _globals['_CHECKPOINT']._serialized_start=1783
+  _globals['_CHECKPOINT']._serialized_end=1847
+  _globals['_SERIESERROR']._serialized_start=1849
+  _globals['_SERIESERROR']._serialized_end=1970
+  _globals['_FINISH']._serialized_start=1972
+  _globals['_FINISH']._serialized_end=1997
+  _globals['_FINISHED']._serialized_start=1999
+  _globals['_FINISHED']._serialized_end=2026
+  _globals['_DRAINING']._serialized_start=2028
+  _globals['_DRAINING']._serialized_end=2101
+  _globals['_SUPERSEDED']._serialized_start=2103
+  _globals['_SUPERSEDED']._serialized_end=2164
+  _globals['_FORECASTREQUEST']._serialized_start=2166
+  _globals['_FORECASTREQUEST']._serialized_end=2265
+  _globals['_WINDOW']._serialized_start=2267
+  _globals['_WINDOW']._serialized_end=2305
+  _globals['_FORECASTRESPONSE']._serialized_start=2307
+  _globals['_FORECASTRESPONSE']._serialized_end=2376
+  _globals['_ANNOTATESENTENCESREQUEST']._serialized_start=2378
+  _globals['_ANNOTATESENTENCESREQUEST']._serialized_end=2490
+  _globals['_SENTENCE']._serialized_start=2492
+  _globals['_SENTENCE']._serialized_end=2518
+  _globals['_ANNOTATESENTENCESRESPONSE']._serialized_start=2520
+  _globals['_ANNOTATESENTENCESRESPONSE']._serialized_end=2625
+  _globals['_ANNOTATION']._serialized_start=2627
+  _globals['_ANNOTATION']._serialized_end=2678
+  _globals['_INFERENCESERVICE']._serialized_start=2681
+  _globals['_INFERENCESERVICE']._serialized_end=3119
 # @@protoc_insertion_point(module_scope)

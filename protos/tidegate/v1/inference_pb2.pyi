@@ -251,21 +251,35 @@ Global___Start: typing_extensions.TypeAlias = Start
 
 @typing.final
 class SeriesStart(google.protobuf.message.Message):
+    """Where a series goes on: from its checkpoint if there is one, else from the
+    state that the server kept of it, else from offset 0. `started` tells.
+    """
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     KEY_FIELD_NUMBER: builtins.int
     CHECKPOINT_FIELD_NUMBER: builtins.int
+    TAKE_OVER_FIELD_NUMBER: builtins.int
+    RESET_FIELD_NUMBER: builtins.int
     key: builtins.str
-    """Names the series; unique among the live series of a model."""
+    """Names the series; unique among the series of a model and version."""
     checkpoint: builtins.bytes
     """A token from Checkpoint, to go on from there."""
+    take_over: builtins.bool
+    """Takes the series over from the stream in which it is live. Only the
+    identity that started it may; the other stream gets ABORTED for it.
+    """
+    reset: builtins.bool
+    """Begins at offset 0, whatever state is kept."""
     def __init__(
         self,
         *,
         key: builtins.str = ...,
         checkpoint: builtins.bytes = ...,
+        take_over: builtins.bool = ...,
+        reset: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "key", b"key"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "key", b"key", "reset", b"reset", "take_over", b"take_over"]) -> None: ...
 
 Global___SeriesStart: typing_extensions.TypeAlias = SeriesStart
 
@@ -298,19 +312,25 @@ class SeriesStarted(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     HANDLE_FIELD_NUMBER: builtins.int
     NEXT_OFFSET_FIELD_NUMBER: builtins.int
+    DROPPED_OFFSET_FIELD_NUMBER: builtins.int
     key: builtins.str
     handle: builtins.int
     """Names the series in this stream from here on."""
     next_offset: builtins.int
     """Offset of the observation expected next."""
+    dropped_offset: builtins.int
+    """The offset that was expected next when the kept state had to be dropped;
+    0 if none was. The series begins anew.
+    """
     def __init__(
         self,
         *,
         key: builtins.str = ...,
         handle: builtins.int = ...,
         next_offset: builtins.int = ...,
+        dropped_offset: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["handle", b"handle", "key", b"key", "next_offset", b"next_offset"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dropped_offset", b"dropped_offset", "handle", b"handle", "key", b"key", "next_offset", b"next_offset"]) -> None: ...
 
 Global___SeriesStarted: typing_extensions.TypeAlias = SeriesStarted
 
@@ -432,7 +452,9 @@ Global___Checkpoint: typing_extensions.TypeAlias = Checkpoint
 
 @typing.final
 class SeriesError(google.protobuf.message.Message):
-    """Ends nothing but the chunk (or start) it names: the stream goes on."""
+    """Ends nothing but the chunk (or start) it names, and with ABORTED the series:
+    the stream goes on.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -467,11 +489,17 @@ Global___SeriesError: typing_extensions.TypeAlias = SeriesError
 
 @typing.final
 class Finish(google.protobuf.message.Message):
+    """Frees series and their states at once. Series that are not finished when the
+    stream ends are kept for a while, and may be started again.
+    """
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HANDLES_FIELD_NUMBER: builtins.int
     @property
-    def handles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    def handles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Empty: every series of the stream."""
+
     def __init__(
         self,
         *,
@@ -499,7 +527,9 @@ Global___Finished: typing_extensions.TypeAlias = Finished
 
 @typing.final
 class Draining(google.protobuf.message.Message):
-    """The server is about to stop: go on elsewhere from these checkpoints."""
+    """The server is about to stop: go on elsewhere from these checkpoints, and from
+    those of the `checkpoints` just before, which hold what does not fit here.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

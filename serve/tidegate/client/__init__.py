@@ -1,8 +1,13 @@
-"""Talks to a tidegate server: forecasts along live series, labels for sentences."""
+"""Talks to tidegate servers: forecasts along live series, labels for sentences.
 
+`Client` blocks; `tidegate.client.aio.Client` is awaited.
+"""
+
+from tidegate.client.backoff import Retry
 from tidegate.client.channel import Security
-from tidegate.client.client import Annotation, Client, ModelInfo
+from tidegate.client.client import Client
 from tidegate.client.errors import (
+    AbortedError,
     AlreadyExistsError,
     ClientError,
     FailedPreconditionError,
@@ -15,9 +20,11 @@ from tidegate.client.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from tidegate.client.requests import Annotation, ModelInfo
 from tidegate.client.stream import ForecastStream
 
 __all__ = [
+    "AbortedError",
     "AlreadyExistsError",
     "Annotation",
     "Client",
@@ -30,6 +37,7 @@ __all__ = [
     "OffsetError",
     "PermissionDeniedError",
     "ResourceExhaustedError",
+    "Retry",
     "Security",
     "ServerError",
     "UnauthenticatedError",

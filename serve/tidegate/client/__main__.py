@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        with Client(options.target, security=_security(options)) as client:
+        with Client(options.target.split(","), security=_security(options)) as client:
             options.command(client, options)
     except (ClientError, ValueError, OSError) as error:
         print(f"tidegate-client: {error}", file=sys.stderr)
@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="tidegate-client", description="Asks a tidegate server for forecasts and labels."
     )
     parser.add_argument(
-        "--target", default="127.0.0.1:50051", help="HOST:PORT. Default: 127.0.0.1:50051."
+        "--target",
+        default="127.0.0.1:50051",
+        help="HOST:PORT, or several with commas between. Default: 127.0.0.1:50051.",
     )
     security = parser.add_argument_group("security")
     security.add_argument("--tls", action="store_true", help="encrypt")

@@ -18,6 +18,10 @@ OPTIONS = (
     # A stream whose server vanished without a word ends after this.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that is back is found by who tries again, not by gRPC's own pauses.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 

@@ -1,76 +1,63 @@
-"""The client: one object for all calls to one server."""
+"""The client: one object for all calls."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
-import numpy as np
 
+from tidegate.client import requests
+from tidegate.client.backoff import Retry
 from tidegate.client.channel import PLAIN, Security, open_channel
-from tidegate.client.errors import from_rpc
+from tidegate.client.errors import UnavailableError, from_rpc
+from tidegate.client.frames import chunks_of, to_frame
+from tidegate.client.protocol import Protocol
 from tidegate.client.stream import ForecastStream
 from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
-from tidegate.v1 import model_spec_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
+    from tidegate.client.requests import Annotation, ModelInfo
+    from tidegate.v1 import model_spec_pb2
 
-@dataclass(frozen=True)
-class ModelInfo:
-    """One version of a model on the server.
-
-    Attributes:
-        name: The model's name.
-        version: Its version.
-        aliases: Other names of this version, such as "champion".
-        task: "forecasting", "labelling" or "recurrent".
-        direction: "causal" or "bidirectional".
-        sha256: Hexadecimal digest of the ONNX file.
-        provider: ONNX Runtime's name of what runs it.
-    """
-
-    name: str
-    version: str
-    aliases: tuple[str, ...]
-    task: str
-    direction: str
-    sha256: str
-    provider: str
-
-
-class Annotation(NamedTuple):
-    """The labels of one sentence and the probability of each."""
-
-    labels: list[str]
-    probabilities: list[float]
+# Rows since the last checkpoint that a stream keeps and would send again.
+CHECKPOINT_EVERY = 64
 
 
 class Client:
-    """A connection to a server; use as a context manager.
+    """Connections to one or more servers with the same models; use as a context manager.
 
     A model is named `"name"`, `"name/version"` or `"name@alias"`; the bare name
     is its highest version.
 
     Args:
-        target: "HOST:PORT".
+        target: "HOST:PORT", or several: replicas, tried in this order.
         timeout: Seconds that a call may take; a stream may take for ever.
         security: TLS and the token; by default neither.
+        retry: When a stream that lost its server tries again.
 
     Raises:
         OSError: A file of certificates cannot be read.
     """
 
-    def __init__(self, target: str, *, timeout: float = 30.0, security: Security = PLAIN) -> None:
+    def __init__(
+        self,
+        target: str | Sequence[str],
+        *,
+        timeout: float = 30.0,
+        security: Security = PLAIN,
+        retry: Retry = Retry(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._timeout = timeout
-        self._channel = open_channel(target, security)
-        self._stub = pb_grpc.InferenceServiceStub(self._channel)
+        self._retry = retry
+        self._channels = [open_channel(one, security) for one in requests.targets_of(target)]
+        self._stubs = [pb_grpc.InferenceServiceStub(channel) for channel in self._channels]
 
     def __enter__(self) -> Self:
         return self
@@ -79,14 +66,14 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection and every stream on it."""
-        self._channel.close()
+        """Closes the connections and every stream on them."""
+        for channel in self._channels:
+            channel.close()
 
     def list_models(self) -> list[ModelInfo]:
         """All models and versions on the server."""
-        with _typed_errors():
-            response = self._stub.ListModels(pb.ListModelsRequest(), timeout=self._timeout)
-        return [_info(info) for info in response.models]
+        response: pb.ListModelsResponse = self._ask("ListModels", pb.ListModelsRequest())
+        return [requests.info_of(info) for info in response.models]
 
     def get_model(self, model: str) -> model_spec_pb2.ModelSpec:
         """What a model says about itself: features, horizon, quantile levels, labels, metrics.
@@ -94,17 +81,18 @@ class Client:
         Raises:
             NotFoundError: There is no such model.
         """
-        with _typed_errors():
-            request = pb.GetModelRequest(model=reference(model))
-            return self._stub.GetModel(request, timeout=self._timeout).spec
+        request = pb.GetModelRequest(model=requests.reference(model))
+        response: pb.GetModelResponse = self._ask("GetModel", request)
+        return response.spec
 
     def forecast(self, model: str, windows: Sequence[ArrayLike]) -> NDArray[np.float32]:
         """The forecast after the last row of each window; nothing is kept on the server.
 
         Args:
             model: A forecasting model.
-            windows: Arrays [rows, features], or [rows] for a model of one feature;
-                their lengths may differ.
+            windows: Arrays [rows, features], or [rows] for a model of one feature,
+                or pandas DataFrames with a column for each feature; their lengths
+                may differ.
 
         Returns:
             float32 [windows, horizon, targets, quantiles].
@@ -112,20 +100,30 @@ class Client:
         Raises:
             ClientError: The server's reason.
         """
-        arrays = [_window(window) for window in windows]
-        request = pb.ForecastRequest(
-            model=reference(model),
-            windows=[pb.Window(rows=len(array), values=array.tobytes()) for array in arrays],
-        )
-        with _typed_errors():
-            spec = self.get_model(model).forecast
-            response = self._stub.Forecast(request, timeout=self._timeout)
-        flat = np.frombuffer(response.quantiles, "<f4")
-        shape = (spec.horizon, len(spec.targets), len(spec.quantile_levels))
-        return flat.reshape(len(arrays), *shape)
+        spec = self.get_model(model).forecast
+        request = requests.forecast_request(model, windows, spec)
+        return requests.forecasts_of(self._ask("Forecast", request), spec)
+
+    def forecast_frame(
+        self, model: str, frame: pd.DataFrame, key: str = "unique_id"
+    ) -> pd.DataFrame:
+        """The forecast after the last row of each series of a long pandas frame.
+
+        Args:
+            model: A forecasting model.
+            frame: A row for each observation, in order; a column for each feature.
+            key: The column that names the series.
+
+        Returns:
+            `key`, "step" ahead, "target", and a column for each quantile.
+        """
+        spec = self.get_model(model).forecast
+        chunks = chunks_of(frame, [feature.name for feature in spec.features], key)
+        forecasts = self.forecast(model, list(chunks.values()))
+        return to_frame(dict(zip(chunks, forecasts, strict=True)), spec, key)
 
     def annotate(self, model: str, sentences: Iterable[Sequence[str]]) -> list[Annotation]:
-        """A label for each token of each sentence.
+        """A label for each token of each sentence; any number of sentences, in several requests.
 
         Args:
             model: A labelling model.
@@ -134,78 +132,63 @@ class Client:
         Raises:
             ClientError: The server's reason.
         """
-        request = pb.AnnotateSentencesRequest(
-            model=reference(model),
-            sentences=[pb.Sentence(tokens=sentence) for sentence in sentences],
-        )
-        with _typed_errors():
-            response = self._stub.AnnotateSentences(request, timeout=self._timeout)
-        return [Annotation(list(a.labels), list(a.probabilities)) for a in response.annotations]
+        annotations: list[Annotation] = []
+        for request in requests.annotation_requests(model, sentences):
+            annotations += requests.annotations_of(self._ask("AnnotateSentences", request))
+        return annotations
 
     def stream(
         self,
         model: str,
         series: Iterable[str] | Mapping[str, bytes] = (),
         *,
-        checkpoint_every: int = 0,
+        checkpoint_every: int = CHECKPOINT_EVERY,
         every_step: bool = False,
+        take_over: bool = False,
+        reset: bool = False,
     ) -> ForecastStream:
         """Starts series and forecasts along them.
+
+        A series without a checkpoint goes on where the server kept its state,
+        and at offset 0 where it kept none.
 
         Args:
             model: A causal forecasting model.
             series: Key or keys of the series; a mapping gives each its checkpoint
-                to go on from (empty bytes: from the start).
+                to go on from (empty bytes: none).
             checkpoint_every: Receive a checkpoint of a series after this many of
-                its observations; 0: only on request.
+                its observations. That many rows are kept, to send them again
+                when the server is lost. 0: the stream ends with its server.
             every_step: Return a forecast for every row of a chunk, not only its last.
+            take_over: Take the series from other streams of ours that hold them.
+            reset: Begin at offset 0, whatever the server has kept.
 
         Raises:
             ClientError: The server's reason.
         """
-        with _typed_errors():
-            spec = self.get_model(model).forecast
-        return ForecastStream(
-            self._stub,
-            reference(model),
-            spec,
-            series,
+        protocol = Protocol(
+            requests.reference(model),
+            self.get_model(model).forecast,
+            len(self._stubs),
+            self._retry,
             checkpoint_every=checkpoint_every,
             every_step=every_step,
         )
+        return ForecastStream(protocol, self._stubs, series, take_over=take_over, reset=reset)
 
+    def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
+        """Asks one server after the other until one is there."""
+        *others, last = self._stubs
+        for stub in others:
+            try:
+                return self._ask_one(stub, method, request)
+            except UnavailableError:
+                continue
+        return self._ask_one(last, method, request)
 
-def reference(model: str) -> pb.ModelReference:
-    """Parses `name`, `name/version` or `name@alias`."""
-    name, at, alias = model.partition("@")
-    if at:
-        return pb.ModelReference(name=name, alias=alias)
-    name, slash, version = model.partition("/")
-    return pb.ModelReference(name=name, version=version) if slash else pb.ModelReference(name=name)
-
-
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc(error) from error
-
-
-def _window(values: ArrayLike) -> NDArray[np.float32]:
-    array = np.asarray(values, "<f4")
-    return array[:, None] if array.ndim == 1 else array
-
-
-def _info(info: pb.ModelInfo) -> ModelInfo:
-    task = model_spec_pb2.Task.Name(info.task)
-    direction = model_spec_pb2.Direction.Name(info.direction)
-    return ModelInfo(
-        info.name,
-        info.version,
-        tuple(info.aliases),
-        task.removeprefix("TASK_").lower(),
-        direction.removeprefix("DIRECTION_").lower(),
-        info.sha256,
-        info.provider,
-    )
+    def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
+        call = getattr(stub, method)
+        try:
+            return call(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error

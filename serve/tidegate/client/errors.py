@@ -4,6 +4,7 @@ ClientError
 ├── InvalidArgumentError     the request is wrong
 ├── NotFoundError            no such model, version, alias or series
 ├── AlreadyExistsError       the series key is live in another stream
+├── AbortedError             the series was taken over by another stream
 ├── FailedPreconditionError  the model, or the checkpoint, is of another kind
 ├── ResourceExhaustedError   a limit of the server is reached
 ├── OffsetError              observations before these are missing on the server
@@ -53,6 +54,10 @@ class AlreadyExistsError(ClientError):
     """The series key is live in another stream."""
 
 
+class AbortedError(ClientError):
+    """The series was taken over by another stream."""
+
+
 class FailedPreconditionError(ClientError):
     """The model, or the checkpoint, is of another kind."""
 
@@ -85,13 +90,18 @@ _TYPES: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.ABORTED: AbortedError,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPreconditionError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
     grpc.StatusCode.OUT_OF_RANGE: OffsetError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
-    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    # A server that stops cancels what is left.
+    grpc.StatusCode.CANCELLED: UnavailableError,
 }
+# gRPC reports some lost connections as INTERNAL or UNKNOWN, which no server of ours has sent.
+_LOST_CONNECTION = ("Internal error from Core", "RST_STREAM", "Stream removed")
 _BY_NUMBER = {status.value[0]: kind for status, kind in _TYPES.items()}
 
 
@@ -101,8 +111,11 @@ def from_rpc(error: grpc.RpcError) -> ClientError:
     status, text = getattr(error, "code", None), getattr(error, "details", None)
     if not (callable(status) and callable(text)):
         return ServerError(str(error))
-    code = status()
-    typed = _TYPES.get(code, ServerError)(text() or code.name)
+    code, details = status(), text() or ""
+    kind = _TYPES.get(code, ServerError)
+    if kind is ServerError and any(part in details for part in _LOST_CONNECTION):
+        kind = UnavailableError
+    typed = kind(details or code.name)
     typed.retry_seconds = _retry_seconds(error)
     return typed
 

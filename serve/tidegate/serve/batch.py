@@ -16,7 +16,7 @@ from tidegate.serve.errors import PoisonedStateError, ServingError
 from tidegate.serve.ragged import padded, ragged_range, split_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,17 +104,10 @@ class Batch:
 
     def commit(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Stores the next states and offsets, and keeps the forecasts for the answers."""
-        finite = self._finite(run, outputs)
-        if not finite.all():
-            for entry in run.entries[~finite].tolist():
-                self._refuse_poisoned(entry)
-            keep = np.flatnonzero(finite)
-            states = self._table.model.states
-            outputs = {
-                "quantiles": outputs["quantiles"][keep],
-                **{state.output: outputs[state.output][:, keep] for state in states},
-            }
-            run = run._replace(entries=run.entries[keep], lengths=run.lengths[keep])
+        run, outputs = self._keep(run, outputs, self._held(run), self._refuse_lost)
+        run, outputs = self._keep(run, outputs, self._finite(run, outputs), self._refuse_poisoned)
+        if not len(run.entries):
+            return
         handles = self._entries.handles[run.entries]
         self._table.slots.scatter(handles, outputs)
         self._advance(handles, run.lengths)
@@ -157,6 +150,34 @@ class Batch:
         feeds.update(self._table.slots.gather(entries.handles[members]))
         return Run(members, lengths, x.shape[0] * x.shape[1], feeds)
 
+    def _keep(
+        self,
+        run: Run,
+        outputs: Mapping[str, NDArray[Any]],
+        keep: NDArray[np.bool_],
+        refuse: Callable[[int], None],
+    ) -> tuple[Run, Mapping[str, NDArray[Any]]]:
+        """The part of a run that is to be stored; the entries of the rest are refused."""
+        if keep.all():
+            return run, outputs
+        for entry in run.entries[~keep].tolist():
+            refuse(entry)
+        states = self._table.model.states
+        kept = {state.output: outputs[state.output][:, keep] for state in states}
+        run = run._replace(entries=run.entries[keep], lengths=run.lengths[keep])
+        return run, {"quantiles": outputs["quantiles"][keep], **kept}
+
+    def _held(self, run: Run) -> NDArray[np.bool_]:
+        """Whether the series of each entry is still its stream's, [B]: runs may take long."""
+        held: NDArray[np.bool_] = (
+            self._table.owner[self._entries.handles[run.entries]]
+            == self._entries.owners[run.entries]
+        )
+        return held
+
+    def _refuse_lost(self, entry: int) -> None:
+        self._entries.refuse(entry, self._table.unknown(int(self._entries.sent[entry])))
+
     def _finite(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """Whether forecasts and next states of each entry are finite, [B].
 
@@ -190,8 +211,8 @@ class Batch:
     def _advance(self, handles: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         table = self._table
         before = table.next_offset[handles]
-        after = before + lengths.astype(np.uint64)
-        table.next_offset[handles] = after
+        table.advance(handles, lengths)
+        after = table.next_offset[handles]
         every = table.checkpoint_every[handles]
         if every.any():
             period = np.maximum(every, 1)

@@ -13,7 +13,7 @@ from tidegate.serve.batch import Batch, Outcome, Run
 from tidegate.serve.errors import INTERNAL_TEXT, ServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
 
     from tidegate.serve.entries import Chunks
@@ -24,47 +24,70 @@ logger = logging.getLogger(__name__)
 
 
 class Batcher:
-    """Forms batches over one turn of the event loop, without a timer.
-
-    A message waits for two `call_soon` hops: the first lets every other stream
-    that is ready hand in its message. While a batch runs, the next one forms.
-    A stream hands in a message only after the answer to the one before, so a
-    series has at most one chunk in flight and the queue is bounded by the
-    number of streams.
+    """Takes the messages of all streams of a model, long ones apart from the others.
 
     Args:
         table: The series of the model.
         settings: Limits.
         executor: One worker thread, for runs that would hold up the event loop.
+        long_executor: One worker thread, for messages that would hold up the others.
     """
 
-    def __init__(self, table: SeriesTable, settings: Settings, executor: Executor) -> None:
-        self._table = table
-        self._settings = settings
-        self._executor = executor
-        self._waiting: deque[tuple[Chunks, asyncio.Future[Outcome]]] = deque()
-        self._scheduled = False
-        self._running: asyncio.Task[None] | None = None
-        self._waiting_since = 0.0
-        self._ended: list[int] = []
+    def __init__(
+        self,
+        table: SeriesTable,
+        settings: Settings,
+        executor: Executor,
+        long_executor: Executor,
+    ) -> None:
+        self._long_rows = settings.long_rows
+        self._short = _Lane(table, settings, executor, settings.long_rows)
+        self._long = _Lane(table, settings, long_executor, settings.max_batch_rows)
 
     def submit(self, chunks: Chunks) -> asyncio.Future[Outcome]:
         """Queues one message; the future holds its answer."""
+        rows = sum(chunks.rows) if chunks.rows else len(chunks.handles)
+        lane = self._long if rows > self._long_rows else self._short
+        return lane.submit(chunks, rows)
+
+
+class _Lane:
+    """Forms batches over one turn of the event loop, without a timer.
+
+    A message waits for two `call_soon` hops: the first lets every other stream
+    that is ready hand in its message. While a batch runs, the next one forms.
+    A stream hands in a message only after the answer to the one before, so a
+    series has at most one chunk in flight, the queue is bounded by the number
+    of streams, and a stream that sends much waits for its turn like any other.
+
+    Args:
+        table: The series of the model.
+        settings: Limits.
+        executor: One worker thread, for runs that would hold up the event loop.
+        rows: A batch takes no more messages once it has so many rows.
+    """
+
+    def __init__(
+        self, table: SeriesTable, settings: Settings, executor: Executor, rows: int
+    ) -> None:
+        self._table = table
+        self._settings = settings
+        self._executor = executor
+        self._rows = rows
+        self._waiting: deque[tuple[Chunks, int, asyncio.Future[Outcome]]] = deque()
+        self._scheduled = False
+        self._running: asyncio.Task[None] | None = None
+        self._waiting_since = 0.0
+
+    def submit(self, chunks: Chunks, rows: int) -> asyncio.Future[Outcome]:
+        """Queues one message of so many rows; the future holds its answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         if not self._waiting:
             self._waiting_since = time.perf_counter()
-        self._waiting.append((chunks, future))
+        self._waiting.append((chunks, rows, future))
         self._schedule()
         return future
-
-    def end(self, owner: int, handles: Iterable[int]) -> list[int]:
-        """Ends series of a stream and frees their slots, after the run that may write to them."""
-        ended = self._table.end(owner, handles)
-        self._ended.extend(ended)
-        if self._running is None:
-            self._release()
-        return ended
 
     def _schedule(self) -> None:
         if not self._scheduled and self._running is None and self._waiting:
@@ -111,7 +134,6 @@ class Batcher:
                     batch.commit(run, outputs)
             _deliver(batch, futures)
         self._running = None
-        self._release()
         self._schedule()
 
     @contextmanager
@@ -124,20 +146,17 @@ class Batcher:
             batch.fail(run, ServingError(INTERNAL_TEXT))
 
     def _take(self) -> tuple[list[Chunks], list[asyncio.Future[Outcome]]]:
-        """The next messages, up to max_batch chunks, without those nobody waits for any more."""
-        messages, futures, room = [], [], self._settings.max_batch
-        while self._waiting and room > 0:
-            chunks, future = self._waiting.popleft()
+        """The next messages within the limits, without those nobody waits for any more."""
+        messages, futures = [], []
+        room, rows_left = self._settings.max_batch, self._rows
+        while self._waiting and room > 0 and rows_left > 0:
+            chunks, rows, future = self._waiting.popleft()
             if not future.done():
                 messages.append(chunks)
                 futures.append(future)
                 room -= len(chunks.handles)
+                rows_left -= rows
         return messages, futures
-
-    def _release(self) -> None:
-        for handle in self._ended:
-            self._table.slots.release(handle)
-        self._ended.clear()
 
 
 def _deliver(batch: Batch, futures: list[asyncio.Future[Outcome]]) -> None:

@@ -45,6 +45,7 @@ class Entries:
 
     Attributes:
         sent: The handles as sent, int64 [E].
+        owners: The stream that sent each, uint64 [E].
         handles: The same, 0 where they are unknown, so that columns can be indexed.
         offsets: Offset of each chunk's first row, uint64 [E].
         rows: Rows of each chunk, int64 [E].
@@ -66,7 +67,7 @@ class Entries:
         self.sent = np.array(_joined([message.handles for message in messages]), np.int64)
         self.offsets = np.array(_joined([message.offsets for message in messages]), np.uint64)
         owners = np.array([message.owner for message in messages], np.uint64)
-        self._owners = owners if max(counts) == 1 == min(counts) else np.repeat(owners, counts)
+        self.owners = owners if max(counts) == 1 == min(counts) else np.repeat(owners, counts)
         values = np.frombuffer(b"".join([message.values for message in messages]), "<f4")
         self.values = values.reshape(-1, table.model.features)
         self.errors: dict[int, ServingError] = {}
@@ -91,7 +92,7 @@ class Entries:
         if not len(handles) or int(handles.max()) >= len(table.owner):
             return False
         return bool(
-            (table.owner[handles] == self._owners).all()
+            (table.owner[handles] == self.owners).all()
             and (table.next_offset[handles] == self.offsets).all()
             and (self.rows == 1).all()
             and np.isfinite(self.values).all()
@@ -99,7 +100,7 @@ class Entries:
         )
 
     def _check(self, max_rows: int) -> None:
-        self._known = self._table.owned(self._owners, self.sent)
+        self._known = self._table.owned(self.owners, self.sent)
         self.handles = np.where(self._known, self.sent, 0)
         self._check_known()
         self._check_repeats()

@@ -45,6 +45,8 @@ class Code(IntEnum):
 
 # What a client reads when something failed that nobody foresaw.
 INTERNAL_TEXT = "internal error; the server's log has the details"
+# What it reads when its bytes are not the message of the method.
+NOT_A_MESSAGE_TEXT = "the request is not a message of this method: generate the client from protos/"
 
 
 class ServingError(Exception):

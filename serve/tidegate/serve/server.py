@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from tidegate.serve.calls import ByteCounter
 from tidegate.serve.connections import channel_options
+from tidegate.serve.decoding import DecodingInterceptor
 from tidegate.serve.metrics import MetricsServer
 from tidegate.serve.rollover import Rollover
 from tidegate.serve.security import Security
@@ -31,10 +32,16 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 
+# The state store in the health service.
+STORE_NAME = "tidegate.state_store"
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _IDLE_CHECK_SECONDS = 0.02
-_FLUSH_SECONDS = 0.2
+# Time for the last answers, which may be on their way still.
+_ANSWER_SECONDS = 0.2
+# Time to write the last states, also after a drain that took all of its own.
+_STORE_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
@@ -57,6 +64,7 @@ class Server:
         self._settings = settings
         self._security = Security(settings)
         self._service = Service(settings)
+        self._store_tasks: set[asyncio.Task[None]] = set()
         self._servicer = InferenceServicer(self._service)
         self._rollover = Rollover(self._service, self._servicer)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="tidegate-load")
@@ -75,7 +83,11 @@ class Server:
         settings, stats = self._settings, self._service.stats
         self._serve_metrics()
         self._server = grpc.aio.server(
-            interceptors=[*self._security.interceptors(stats), ByteCounter(stats)],
+            interceptors=[
+                *self._security.interceptors(stats),
+                ByteCounter(stats),
+                DecodingInterceptor(),
+            ],
             options=channel_options(settings),
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server)
@@ -89,6 +101,8 @@ class Server:
         except RuntimeError as error:
             self._close_metrics()
             raise OSError(f"cannot listen on {address}: is it in use?") from error
+        self._service.on_store = self._show_store
+        self._service.start()
         await self._server.start()
         await self._health.set("", _SERVING)
         await self._health.set(SERVICE_NAME, _SERVING)
@@ -97,6 +111,15 @@ class Server:
         if settings.poll_seconds:
             watcher = Watcher(self._service.repository, self._loader, self._models_changed)
             self._tasks.append(asyncio.create_task(watcher.run(settings.poll_seconds)))
+        if self._service.store_status is not None:
+            await self._health.set(STORE_NAME, _SERVING)
+
+    def _show_store(self, available: bool) -> None:
+        """Streams go on without the store, so only its own name says that it is gone."""
+        status = _SERVING if available else _NOT_SERVING
+        task = asyncio.get_running_loop().create_task(self._health.set(STORE_NAME, status))
+        self._store_tasks.add(task)
+        task.add_done_callback(self._store_tasks.discard)
 
     async def drain(self) -> None:
         """Refuses new streams, tells the live ones, and ends within `drain_seconds`."""
@@ -115,7 +138,7 @@ class Server:
         except TimeoutError:
             logger.warning("some streams did not read the notice")
         await self._stop(max(0.0, deadline - asyncio.get_running_loop().time()))
-        self._service.close()
+        await self._service.stop(max(_STORE_SECONDS, deadline - asyncio.get_running_loop().time()))
         self._loader.shutdown()
         self._close_metrics()
 
@@ -124,8 +147,7 @@ class Server:
         stopping = asyncio.create_task(self._server.stop(seconds))
         while not (stopping.done() or self._service.is_idle):
             await asyncio.wait([stopping], timeout=_IDLE_CHECK_SECONDS)
-        # The last answers may be on their way still.
-        await self._server.stop(min(seconds, _FLUSH_SECONDS))
+        await self._server.stop(min(seconds, _ANSWER_SECONDS))
         await stopping
 
     async def _end_slow_readers(self) -> None:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tidegate.serve.annotate import Annotation, Annotator
 from tidegate.serve.batcher import Batcher
-from tidegate.serve.checkpoint import CheckpointSigner, load_key
+from tidegate.serve.checkpoint import CheckpointSigner, load_keys
 from tidegate.serve.errors import ResourceExhaustedError, UnavailableError
 from tidegate.serve.forecast import Window, forecast_windows
 from tidegate.serve.repository import Repository
 from tidegate.serve.runner import Runner
 from tidegate.serve.stats import ServerStats
-from tidegate.serve.stream_call import StreamCall
+from tidegate.serve.store import open_store
+from tidegate.serve.store.write_behind import WriteBehind
+from tidegate.serve.stream_call import StreamCall, ignore
 from tidegate.serve.streams import SeriesTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from tidegate.serve.errors import ServingError
     from tidegate.serve.model import Model
     from tidegate.serve.settings import Settings
+    from tidegate.serve.store.write_behind import StoreStatus
+    from tidegate.v1 import inference_pb2 as pb
+
+logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -34,6 +43,9 @@ class Service:
         repository: The models.
         draining: Whether new streams are refused.
         stats: What it has done.
+        signer: Makes and opens checkpoint tokens.
+        journal: Writes states to the state store; None without one.
+        on_store: Is told when the state store goes and when it is back.
 
     Args:
         settings: Everything configurable.
@@ -48,19 +60,25 @@ class Service:
         self.repository = Repository(settings)
         self.stats = ServerStats()
         self.draining = False
-        self._signer = CheckpointSigner(load_key(settings.checkpoint_key_file))
+        keys = load_keys(settings)
+        self.signer = CheckpointSigner(keys, settings.checkpoint_max_age_seconds)
+        store = open_store(settings)
+        self.journal = WriteBehind(store, settings.max_series, self._tell_store) if store else None
+        self.on_store: Callable[[bool], None] = lambda _: None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-run")
-        self._runner = Runner(settings, self._executor)
+        self._long_executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-long")
+        self._runner = Runner(settings, self._long_executor)
         self._batchers: dict[Model, tuple[SeriesTable, Batcher]] = {}
         self._annotators: dict[Model, Annotator] = {}
-        self._calls: set[StreamCall] = set()
+        self._calls: dict[int, StreamCall] = {}
         self._last_number = 0
         self._requests = 0
+        self._drop_timer: asyncio.TimerHandle | None = None
 
     @property
     def calls(self) -> tuple[StreamCall, ...]:
         """The open streams."""
-        return tuple(self._calls)
+        return tuple(self._calls.values())
 
     @property
     def is_idle(self) -> bool:
@@ -100,8 +118,25 @@ class Service:
         finally:
             self._requests -= 1
 
-    def open_stream(self) -> StreamCall:
+    @property
+    def store_status(self) -> StoreStatus | None:
+        """How the state store does; None without one."""
+        return self.journal.status if self.journal else None
+
+    def start(self) -> None:
+        """Begins to write to the state store, on the running event loop."""
+        if self.journal is not None:
+            self.journal.start()
+
+    def open_stream(
+        self, identity: str = "", notify: Callable[[pb.StreamForecastResponse], None] = ignore
+    ) -> StreamCall:
         """Admits a new stream; `close_stream` must follow.
+
+        Args:
+            identity: Who opens it: its series are theirs alone. Empty for
+                clients that are not told apart.
+            notify: Takes what the stream is told without having asked.
 
         Raises:
             UnavailableError: The server is draining.
@@ -116,35 +151,76 @@ class Service:
                 retry_seconds=1.0,
             )
         self._last_number += 1
-        call = StreamCall(self._last_number, self)
-        self._calls.add(call)
+        call = StreamCall(self._last_number, self, identity, notify)
+        self._calls[call.number] = call
         return call
 
     def is_open(self, call: StreamCall) -> bool:
         """Whether a stream has not ended yet."""
-        return call in self._calls
+        return call.number in self._calls
 
     def close_stream(self, call: StreamCall) -> None:
-        """Frees the series of a stream that has ended."""
-        self._calls.discard(call)
+        """Keeps the series of a stream that has ended, for a while."""
+        del self._calls[call.number]
         call.close()
+        self._drop_expired()
         self.forget_removed()
 
     def forget_removed(self) -> None:
         """Frees what is kept of models that are served no more and that no stream uses."""
         removed = {*self._batchers, *self._annotators} - {*self.repository.list()}
         if removed:
-            for model in removed - {call.model for call in self._calls}:
+            for model in removed - {call.model for call in self._calls.values()}:
+                if model in self._batchers and self.journal is not None:
+                    self.journal.detach(self._batchers[model][0])
                 self._batchers.pop(model, None)
                 self._annotators.pop(model, None)
 
     def series(self, model: Model) -> tuple[SeriesTable, Batcher]:
-        """The live series of a model and what runs them."""
+        """The series of a model and what runs them."""
         if model not in self._batchers:
-            table = SeriesTable(model, self.settings, self._signer)
-            self._batchers[model] = (table, Batcher(table, self.settings, self._executor))
+            table = SeriesTable(model, self.settings, self.signer, on_lost=self._tell_lost)
+            if self.journal is not None:
+                self.journal.attach(table)
+            batcher = Batcher(table, self.settings, self._executor, self._long_executor)
+            self._batchers[model] = (table, batcher)
         return self._batchers[model]
 
+    async def stop(self, seconds: float) -> None:
+        """Writes what the state store lacks, for so long, and ends.
+
+        All streams must be closed.
+        """
+        if self.journal is not None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.journal.flush()
+            except TimeoutError:
+                logger.warning("the state store was not brought up to date before the end")
+            await self.journal.stop()
+        self.close()
+
     def close(self) -> None:
-        """Ends the worker thread."""
+        """Ends the worker threads."""
+        if self._drop_timer is not None:
+            self._drop_timer.cancel()
         self._executor.shutdown()
+        self._long_executor.shutdown()
+
+    def _tell_lost(self, owner: int, handle: int, key: str, error: ServingError) -> None:
+        self._calls[owner].lose(handle, key, error)
+
+    def _tell_store(self, available: bool) -> None:
+        self.on_store(available)
+
+    def _drop_expired(self) -> None:
+        """Drops series kept for too long, now and whenever the next one is due."""
+        waits = [table.drop_expired() for table, _ in self._batchers.values()]
+        due = [seconds for seconds in waits if seconds is not None]
+        if due and self._drop_timer is None:
+            loop = asyncio.get_running_loop()
+            self._drop_timer = loop.call_later(min(due), self._drop_timer_fired)
+
+    def _drop_timer_fired(self) -> None:
+        self._drop_timer = None
+        self._drop_expired()

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from tidegate.serve.access import caller, identity
 from tidegate.serve.calls import Context, observed, refuse
-from tidegate.serve.errors import INTERNAL_TEXT, Code, ResourceExhaustedError, ServingError
+from tidegate.serve.errors import (
+    INTERNAL_TEXT,
+    NOT_A_MESSAGE_TEXT,
+    Code,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    ServingError,
+)
 from tidegate.serve.forecast import Window
 from tidegate.serve.logs import call_fields
 from tidegate.v1 import inference_pb2 as pb
@@ -51,6 +59,9 @@ def _with_status(
             except ServingError as error:
                 stats.errors[error.code.name, fields.get("model", "")] += 1
                 await refuse(context, error)
+            except DecodeError:
+                # A message of a stream; unary ones never get here.
+                await refuse(context, InvalidArgumentError(NOT_A_MESSAGE_TEXT))
             except Exception:
                 logger.exception("%s failed", name)
                 stats.errors[Code.INTERNAL.name, fields.get("model", "")] += 1
@@ -122,9 +133,10 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """
         peer = context.peer()
         self._check_connection(peer)
-        call = self._service.open_stream()
+        writer = _Writer(context)
+        call = self._service.open_stream(identity(context), writer.post)
         bucket = caller.get().bucket
-        writer = self._writers[call] = _Writer(context)
+        self._writers[call] = writer
         self._streams_of[peer] += 1
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
@@ -186,7 +198,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """Tells every live stream that the server is about to stop."""
         await asyncio.gather(
             *(
-                writer.write([call.draining(seconds)])
+                writer.write(call.draining(seconds))
                 for call, writer in tuple(self._writers.items())
             ),
             # A stream that breaks meanwhile needs no notice.

@@ -16,7 +16,9 @@ Provider = Literal["cpu", "cuda", "auto"]
 _MAY_BE_ZERO = {
     "port",
     "metrics_port",
+    "checkpoint_max_age_seconds",
     "drain_seconds",
+    "idle_seconds",
     "poll_seconds",
     "drain_old",
     "max_connection_age",
@@ -122,23 +124,40 @@ class StreamSettings:
     Attributes:
         checkpoint_key_file: File of at least 32 bytes that signs checkpoints,
             the same for all replicas. Without it, tokens die with the process.
+        checkpoint_accept_key_file: File of a second key whose checkpoints are
+            accepted too. To rotate: let all replicas accept the new key, then
+            sign with it and accept the old one, then drop the old one.
+        checkpoint_max_age_seconds: Older checkpoints are refused; 0: none is.
         max_streams: Open StreamForecast calls.
         max_streams_per_connection: Open StreamForecast calls of one connection.
         slow_reader_seconds: Time for which an answer may wait for its client to
             read. Until then the stream is not read either; then it is ended.
-        max_series: Live series of one model.
+        max_series: Series of one model, live and kept.
+        idle_seconds: Time the state of a series is kept after the stream that
+            held it has ended without finishing it. When max_series is reached,
+            the series kept longest is dropped first.
         max_series_per_stream: Live series of one call.
         max_key_bytes: Length of a series key in UTF-8.
+        state_store: Where states are besides this process: "memory" is nowhere
+            else, redis://HOST:PORT/DB lets any replica go on with a series.
+        state_ttl_seconds: Time the store keeps a state that nobody changes.
+        state_timeout_seconds: Time the store has to answer.
         max_rows_per_chunk: Observations of one series in one message.
     """
 
     checkpoint_key_file: Path | None = None
+    checkpoint_accept_key_file: Path | None = None
+    checkpoint_max_age_seconds: float = 0.0
     max_streams: int = 10_000
     max_streams_per_connection: int = 1_024
     slow_reader_seconds: float = 60.0
     max_series: int = 131_072
+    idle_seconds: float = 3_600.0
     max_series_per_stream: int = 16_384
     max_key_bytes: int = 256
+    state_store: str = "memory"
+    state_ttl_seconds: float = 86_400.0
+    state_timeout_seconds: float = 2.0
     max_rows_per_chunk: int = 8_192
 
 
@@ -150,6 +169,8 @@ class BatchSettings:
         max_batch: Series, windows or sentences in one run of the network.
         max_batch_rows: Rows, padding included, in one run of the network; one
             longer chunk still runs, alone.
+        long_rows: Messages of more rows than this run in a worker thread of
+            their own, so that they do not hold up the others.
         inline_rows: Runs of up to this many rows happen on the event loop;
             larger ones in a worker thread, so that other streams are read
             meanwhile.
@@ -157,6 +178,7 @@ class BatchSettings:
 
     max_batch: int = 1_024
     max_batch_rows: int = 8_192
+    long_rows: int = 1_024
     inline_rows: int = 64
 
 

@@ -40,6 +40,11 @@ class Slots:
         """Slots that hold a live series."""
         return self.size - len(self._free)
 
+    @property
+    def full(self) -> bool:
+        """Whether every slot that there may be is taken."""
+        return not self._free and self.size >= self._limit
+
     def acquire(self) -> int:
         """Takes a free slot and sets it to the initial values.
 
@@ -49,9 +54,13 @@ class Slots:
         if not self._free:
             self._grow()
         slot = self._free.pop()
+        self.reset(slot)
+        return slot
+
+    def reset(self, slot: int) -> None:
+        """Sets a slot to the initial values."""
         for layout, array in zip(self._layouts, self._arrays, strict=True):
             array[:, slot] = layout.initial_value
-        return slot
 
     def release(self, slot: int) -> None:
         """Gives a slot back; its next owner starts from the initial values."""
@@ -95,4 +104,5 @@ class Slots:
 
 
 def _empty(layout: StateLayout, size: int) -> NDArray[np.float32]:
-    return np.full((layout.layers, size, layout.width), layout.initial_value, np.float32)
+    # Memory that was never written costs nothing yet; `acquire` writes it.
+    return np.empty((layout.layers, size, layout.width), np.float32)

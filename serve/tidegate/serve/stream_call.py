@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidegate.serve.batch import Failure
 from tidegate.serve.entries import Chunks
 from tidegate.serve.errors import (
     Code,
@@ -12,10 +13,12 @@ from tidegate.serve.errors import (
     OffsetGapError,
     ServingError,
 )
+from tidegate.serve.starting import Wish, start_series
+from tidegate.serve.streams import Opening
 from tidegate.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,6 +37,10 @@ _OVERHEAD_BYTES = 1024
 _ANSWER_BYTES = 5 + 10
 
 
+def ignore(_: Response) -> None:
+    """For streams that are told nothing that they have not asked for."""
+
+
 class StreamCall:
     """The state of one call: its number, model and series.
 
@@ -41,14 +48,28 @@ class StreamCall:
     the checkpoints that are due, then by one `forecasts`: several only where the
     size limit needs it, an empty one when there is nothing new.
 
-    Args:
+    Attributes:
         number: Unique among the calls of this process, above 0.
+
+    Args:
+        number: See above.
         service: Where models and series are.
+        identity: Who opened it; its series are theirs alone.
+        notify: Takes what the client is told without having asked.
     """
 
-    def __init__(self, number: int, service: Service) -> None:
-        self._number = number
+    def __init__(
+        self,
+        number: int,
+        service: Service,
+        identity: str = "",
+        notify: Callable[[Response], None] = ignore,
+    ) -> None:
+        self.number = number
         self._service = service
+        self._identity = identity
+        self._notify = notify
+        self._lost: dict[int, tuple[str, ServingError]] = {}
         self._model: Model | None = None
         self._reference = pb.ModelReference()
         self._table: SeriesTable
@@ -75,7 +96,7 @@ class StreamCall:
         if kind == "observations" and self._model is not None:
             return await self._observe(request.observations)
         if kind == "start":
-            return self._start(request.start)
+            return await self._start(request.start)
         if self._model is None:
             raise FailedPreconditionError(
                 f"the first message is {kind or 'empty'}: send `start` with a model first"
@@ -88,17 +109,23 @@ class StreamCall:
             "the message is empty: send start, observations, checkpoint or finish"
         )
 
-    def draining(self, seconds: float) -> Response:
+    def draining(self, seconds: float) -> list[Response]:
         """The notice that the server is about to stop, with all checkpoints."""
-        checkpoints = self._checkpoints() if self._model else []
-        return Response(draining=pb.Draining(seconds=seconds, checkpoints=checkpoints))
+        *first, last = self._checkpoint_messages(self._own()) if self._model else [pb.Checkpoints()]
+        notice = pb.Draining(seconds=seconds, checkpoints=last.checkpoints)
+        return [*(Response(checkpoints=part) for part in first), Response(draining=notice)]
+
+    def lose(self, handle: int, key: str, error: ServingError) -> None:
+        """Tells the client of a series that is not its own any more."""
+        self._lost[handle] = key, error
+        self._notify(series_error(key, handle, error))
 
     def close(self) -> None:
-        """Ends all series of the call."""
+        """Leaves the series of the call to the next one of its identity."""
         if self._model is not None:
-            self._batcher.end(self._number, self._table.owned_by(self._number))
+            self._table.detach(self.number)
 
-    def _start(self, start: pb.Start) -> list[Response]:
+    async def _start(self, start: pb.Start) -> list[Response]:
         reference = start.model
         model = self._service.repository.get(
             reference.name, version=reference.version, alias=reference.alias
@@ -113,23 +140,31 @@ class StreamCall:
                 f"this stream runs {self._model.label} and was asked to start {model.label}: "
                 "open another stream for it"
             )
+        wishes = [Wish(self._opening(start, series), series.checkpoint) for series in start.series]
+        results = await start_series(wishes, self._table, self._service.signer)
         started = pb.Started(model=model.name, version=model.version)
         errors = []
-        for series in start.series:
-            try:
-                handle = self._table.start(
-                    self._number,
-                    series.key,
-                    series.checkpoint,
-                    checkpoint_every=start.checkpoint_every,
-                    every_step=start.every_step,
-                )
-            except ServingError as error:
-                errors.append(series_error(series.key, 0, error))
-            else:
-                offset = int(self._table.next_offset[handle])
-                started.series.add(key=series.key, handle=handle, next_offset=offset)
+        for (opening, _), result in zip(wishes, results, strict=True):
+            if isinstance(result, ServingError):
+                errors.append(series_error(opening.key, 0, result))
+                continue
+            handle, offset, dropped = result
+            self._lost.pop(handle, None)
+            started.series.add(
+                key=opening.key, handle=handle, next_offset=offset, dropped_offset=dropped
+            )
         return [*errors, Response(started=started)]
+
+    def _opening(self, start: pb.Start, series: pb.SeriesStart) -> Opening:
+        return Opening(
+            self.number,
+            self._identity,
+            series.key,
+            series.take_over,
+            series.reset,
+            start.checkpoint_every,
+            start.every_step,
+        )
 
     async def _observe(self, message: pb.Observations) -> list[Response]:
         handles = message.handles
@@ -141,12 +176,12 @@ class StreamCall:
             refused = [series_error(self._key(handle), handle, error) for handle in handles]
             return [*refused, Response(forecasts=pb.Forecasts())]
         outcome = await self._batcher.submit(
-            Chunks(self._number, handles, message.offsets, message.rows, message.values)
+            Chunks(self.number, handles, message.offsets, message.rows, message.values)
         )
-        responses = [series_error(f.key, f.handle, f.error) for f in outcome.failures]
+        responses = [self._failure(failure) for failure in outcome.failures]
         if outcome.due:
-            checkpoints = self._checkpoints(outcome.due)
-            responses.append(Response(checkpoints=pb.Checkpoints(checkpoints=checkpoints)))
+            due = [handle for handle in outcome.due if self._table.owns(self.number, handle)]
+            responses.extend(Response(checkpoints=part) for part in self._checkpoint_messages(due))
         responses.extend(self._forecasts(outcome))
         return responses
 
@@ -176,30 +211,48 @@ class StreamCall:
             part = slice(start, start + step)
             yield _forecasts(handles[part], offsets[part], quantiles[part])
 
-    def _checkpoint(self, handles: Sequence[int]) -> list[Response]:
-        errors = self._unknown(handles)
-        own = [handle for handle in handles if self._table.owns(self._number, handle)]
-        checkpoints = [] if handles and not own else self._checkpoints(own)
-        return [*errors, Response(checkpoints=pb.Checkpoints(checkpoints=checkpoints))]
+    def _failure(self, failure: Failure) -> Response:
+        """Why a chunk was refused; for a series that was lost, how."""
+        key, handle, error = failure
+        if not key and handle in self._lost:
+            key, error = self._lost[handle]
+        return series_error(key, handle, error)
 
-    def _checkpoints(self, handles: Sequence[int] = ()) -> list[pb.Checkpoint]:
-        made = self._table.checkpoints(handles or self._table.owned_by(self._number))
-        return [pb.Checkpoint(handle=h, next_offset=offset, token=t) for h, offset, t in made]
+    def _checkpoint(self, handles: Sequence[int]) -> list[Response]:
+        own = [handle for handle in handles if self._table.owns(self.number, handle)]
+        parts = self._checkpoint_messages(own if handles else self._own())
+        return [*self._unknown(handles), *(Response(checkpoints=part) for part in parts)]
+
+    def _checkpoint_messages(self, handles: Sequence[int]) -> Iterator[pb.Checkpoints]:
+        """Checkpoints in messages within the size limit; one empty message when there are none."""
+        room = self._service.settings.max_message_bytes - _OVERHEAD_BYTES
+        part, size = pb.Checkpoints(), 0
+        for handle, offset, token in self._table.checkpoints(handles):
+            if part.checkpoints and size + len(token) + _ANSWER_BYTES > room:
+                yield part
+                part, size = pb.Checkpoints(), 0
+            part.checkpoints.add(handle=handle, next_offset=offset, token=token)
+            # Tags and lengths of the fields are the rest.
+            size += len(token) + 2 * _ANSWER_BYTES
+        yield part
 
     def _finish(self, handles: Sequence[int]) -> list[Response]:
         errors = self._unknown(handles)
-        ended = self._batcher.end(self._number, handles)
+        ended = self._table.finish(self.number, handles or self._own())
         return [*errors, Response(finished=pb.Finished(handles=ended))]
+
+    def _own(self) -> list[int]:
+        return self._table.owned_by(self.number)
 
     def _unknown(self, handles: Sequence[int]) -> list[Response]:
         return [
-            series_error("", handle, self._table.unknown(handle))
+            self._failure(Failure("", handle, self._table.unknown(handle)))
             for handle in handles
-            if not self._table.owns(self._number, handle)
+            if not self._table.owns(self.number, handle)
         ]
 
     def _key(self, handle: int) -> str:
-        return self._table.key(handle) if self._table.owns(self._number, handle) else ""
+        return self._table.key(handle) if self._table.owns(self.number, handle) else ""
 
 
 def series_error(key: str, handle: int, error: ServingError) -> Response:

@@ -1,0 +1,342 @@
+"""The client for asyncio: the same names, awaited.
+
+async with aio.Client(["a:50051", "b:50051"]) as client:
+    async with await client.stream("co2", ["mauna-loa"]) as stream:
+        forecast = await stream.step("mauna-loa", row)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from tidegate.client import requests
+from tidegate.client.backoff import Retry
+from tidegate.client.channel import OPTIONS, PLAIN, Security
+from tidegate.client.client import CHECKPOINT_EVERY
+from tidegate.client.errors import ClientError, UnavailableError, from_rpc
+from tidegate.client.frames import chunks_of, to_frame
+from tidegate.client.protocol import Connect, Protocol, Receive, Send, Wait
+from tidegate.client.stream import as_rows, forecasts_or_error
+from tidegate.v1 import inference_pb2 as pb
+from tidegate.v1 import inference_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    from tidegate.client.protocol import Request, Response, Step, Steps
+    from tidegate.client.requests import Annotation, ModelInfo
+    from tidegate.v1 import model_spec_pb2
+
+T = TypeVar("T")
+
+
+class ForecastStream:
+    """Live series on a server; see `tidegate.client.ForecastStream`.
+
+    One operation runs at a time; several tasks may share a stream.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        stubs: Sequence[Any],
+        metadata: tuple[tuple[str, str], ...],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._protocol = protocol
+        self._stubs = stubs
+        self._metadata = metadata
+        self._sleep = sleep
+        self._lock = asyncio.Lock()
+        self._call: Any = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.close(keep=kind is not None)
+
+    @property
+    def model(self) -> str:
+        """Name and version of the model that runs: "name/version"."""
+        return self._protocol.model
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Keys of the live series, in the order in which they were started."""
+        return tuple(self._protocol.series)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Series that began anew since the server had to drop their state, and where it was."""
+        return self._protocol.dropped
+
+    @property
+    def checkpoints(self) -> dict[str, bytes]:
+        """The newest checkpoint of each series that has one, without asking the server."""
+        series = self._protocol.series.values()
+        return {one.key: one.token for one in series if one.token}
+
+    async def start(
+        self,
+        series: Iterable[str] | Mapping[str, bytes],
+        *,
+        take_over: bool = False,
+        reset: bool = False,
+    ) -> None:
+        """Starts more series; raises for the first that is refused, the others are started."""
+        await self._do(self._protocol.start(series, take_over=take_over, reset=reset))
+
+    def next_offset(self, key: str) -> int:
+        """How many observations of a series are answered; the next one has this index."""
+        return self._protocol.find(key).next_offset
+
+    async def step(self, key: str, row: ArrayLike) -> NDArray[np.float32]:
+        """Applies one observation; float32 [horizon, targets, quantiles]."""
+        return (await self.step_many({key: row}))[key]
+
+    async def step_many(self, rows: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float32]]:
+        """Applies one observation of each of several series, in one message."""
+        answer = await self.send_many(as_rows(rows))
+        return {key: forecasts[-1] for key, forecasts in answer.items()}
+
+    async def send(self, key: str, rows: ArrayLike) -> NDArray[np.float32]:
+        """Applies several observations of a series; float32 [A, horizon, targets, quantiles]."""
+        return (await self.send_many({key: rows}))[key]
+
+    async def send_many(self, chunks: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float32]]:
+        """Applies several observations of each of several series, in one message."""
+        return forecasts_or_error(await self._do(self._protocol.exchange(chunks)))
+
+    async def map(
+        self,
+        chunks: Iterable[Mapping[str, ArrayLike]] | AsyncIterable[Mapping[str, ArrayLike]],
+    ) -> AsyncIterator[dict[str, NDArray[np.float32]]]:
+        """The answers to one message after the other; not interrupted by servers that go."""
+        if isinstance(chunks, AsyncIterable):
+            async for message in chunks:
+                yield await self.send_many(message)
+        else:
+            for message in chunks:
+                yield await self.send_many(message)
+
+    async def send_frame(self, frame: pd.DataFrame, key: str = "unique_id") -> pd.DataFrame:
+        """Applies the rows of a long pandas frame; the forecast after each series' last row."""
+        chunks = chunks_of(frame, [f.name for f in self._protocol.spec.features], key)
+        answer = await self.send_many(chunks)
+        forecasts = {name: forecast[-1] for name, forecast in answer.items()}
+        return to_frame(forecasts, self._protocol.spec, key)
+
+    async def checkpoint(self, key: str) -> bytes:
+        """A token from which any replica with the same key file goes on."""
+        return (await self._do(self._protocol.checkpoint([key])))[key]
+
+    async def checkpoint_all(self) -> dict[str, bytes]:
+        """Tokens of all live series."""
+        return await self._do(self._protocol.checkpoint(self.series))
+
+    async def finish(self, key: str) -> None:
+        """Ends a series and frees its place on the server."""
+        await self._do(self._protocol.finish([key]))
+
+    async def close(self, *, keep: bool = False) -> None:
+        """Ends the stream; its series are finished, or with `keep` kept for a while."""
+        if self._call is None:
+            return
+        try:
+            for request in self._protocol.farewell(keep=keep):
+                await self._call.write(request)
+            await self._call.done_writing()
+            while await self._call.read():
+                pass
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # It has ended already; whoever waited for an answer was told why.
+            return
+        finally:
+            self._call.cancel()
+
+    async def open(
+        self, series: Iterable[str] | Mapping[str, bytes], *, take_over: bool, reset: bool
+    ) -> None:
+        """Starts the first series; `Client.stream` does it."""
+        try:
+            await self._do(self._protocol.open(series, take_over=take_over, reset=reset))
+        except BaseException:
+            await self.close(keep=True)
+            raise
+
+    async def _do(self, steps: Steps[T]) -> T:
+        """Does what an operation of the protocol asks for, and returns its value."""
+        async with self._lock:
+            with closing(steps):
+                try:
+                    step = next(steps)
+                    while True:
+                        try:
+                            result = await self._perform(step)
+                        except ClientError as error:
+                            step = steps.throw(error)
+                        else:
+                            step = steps.send(result)
+                except StopIteration as done:
+                    value: T = done.value
+                    return value
+
+    async def _perform(self, step: Step) -> Response | None:
+        match step:
+            case Connect(target):
+                if self._call is not None:
+                    self._call.cancel()
+                stub: Any = self._stubs[target]
+                self._call = stub.StreamForecast(metadata=self._metadata)
+            case Send(request):
+                await self._send(request)
+            case Receive():
+                return await self._receive()
+            case Wait(seconds):
+                await self._sleep(seconds)
+        return None
+
+    async def _send(self, request: Request) -> None:
+        try:
+            await self._call.write(request)
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # The call has ended: reading says why.
+            return
+
+    async def _receive(self) -> Response:
+        try:
+            response = await self._call.read()
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error
+        if not isinstance(response, pb.StreamForecastResponse):
+            raise UnavailableError("the stream has ended: open another one")
+        return response
+
+
+class Client:
+    """Connections to one or more servers; see `tidegate.client.Client`.
+
+    Args:
+        target: "HOST:PORT", or several: replicas, tried in this order.
+        timeout: Seconds that a call may take; a stream may take for ever.
+        security: TLS and the token; by default neither.
+        retry: When a stream that lost its server tries again.
+
+    Raises:
+        OSError: A file of certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str],
+        *,
+        timeout: float = 30.0,
+        security: Security = PLAIN,
+        retry: Retry = Retry(),  # noqa: B008 - it is frozen
+    ) -> None:
+        self._timeout = timeout
+        self._retry = retry
+        self._metadata = security.metadata
+        credentials = security.credentials()
+        self._channels = [
+            grpc.aio.secure_channel(one, credentials, OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(one, OPTIONS)
+            for one in requests.targets_of(target)
+        ]
+        self._stubs = [pb_grpc.InferenceServiceStub(channel) for channel in self._channels]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections and every stream on them."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def list_models(self) -> list[ModelInfo]:
+        """All models and versions on the server."""
+        response = await self._ask("ListModels", pb.ListModelsRequest())
+        return [requests.info_of(info) for info in response.models]
+
+    async def get_model(self, model: str) -> model_spec_pb2.ModelSpec:
+        """What a model says about itself: features, horizon, quantile levels, labels, metrics."""
+        request = pb.GetModelRequest(model=requests.reference(model))
+        response: pb.GetModelResponse = await self._ask("GetModel", request)
+        return response.spec
+
+    async def forecast(self, model: str, windows: Sequence[ArrayLike]) -> NDArray[np.float32]:
+        """The forecast after each window; float32 [windows, horizon, targets, quantiles]."""
+        spec = (await self.get_model(model)).forecast
+        request = requests.forecast_request(model, windows, spec)
+        return requests.forecasts_of(await self._ask("Forecast", request), spec)
+
+    async def forecast_frame(
+        self, model: str, frame: pd.DataFrame, key: str = "unique_id"
+    ) -> pd.DataFrame:
+        """The forecast after the last row of each series of a long pandas frame."""
+        spec = (await self.get_model(model)).forecast
+        chunks = chunks_of(frame, [feature.name for feature in spec.features], key)
+        forecasts = await self.forecast(model, list(chunks.values()))
+        return to_frame(dict(zip(chunks, forecasts, strict=True)), spec, key)
+
+    async def annotate(self, model: str, sentences: Iterable[Sequence[str]]) -> list[Annotation]:
+        """A label for each token of each sentence; any number of sentences."""
+        annotations: list[Annotation] = []
+        for request in requests.annotation_requests(model, sentences):
+            annotations += requests.annotations_of(await self._ask("AnnotateSentences", request))
+        return annotations
+
+    async def stream(
+        self,
+        model: str,
+        series: Iterable[str] | Mapping[str, bytes] = (),
+        *,
+        checkpoint_every: int = CHECKPOINT_EVERY,
+        every_step: bool = False,
+        take_over: bool = False,
+        reset: bool = False,
+    ) -> ForecastStream:
+        """Starts series and forecasts along them; see `tidegate.client.Client.stream`."""
+        protocol = Protocol(
+            requests.reference(model),
+            (await self.get_model(model)).forecast,
+            len(self._stubs),
+            self._retry,
+            checkpoint_every=checkpoint_every,
+            every_step=every_step,
+        )
+        stream = ForecastStream(protocol, self._stubs, self._metadata)
+        await stream.open(series, take_over=take_over, reset=reset)
+        return stream
+
+    async def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
+        """Asks one server after the other until one is there."""
+        *others, last = self._stubs
+        for stub in others:
+            try:
+                return await self._ask_one(stub, method, request)
+            except UnavailableError:
+                continue
+        return await self._ask_one(last, method, request)
+
+    async def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
+        call = getattr(stub, method)
+        try:
+            return await call(request, timeout=self._timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error
