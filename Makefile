@@ -9,8 +9,8 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve lint format protos protos-check models \
-	golden secrets up down clean
+.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve bench-train lint format protos \
+	protos-check models golden secrets up down clean
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,9 @@ bench-export: install
 
 bench-serve: install
 	$(BIN)/python bench/serve_speed.py $(ARGS)
+
+bench-train: install
+	$(BIN)/python bench/train_recurrent.py $(ARGS)
 
 lint: install protos-check
 	$(BIN)/ruff check .
