@@ -19,6 +19,7 @@ from support.streams import RawStream, Wire
 from tidegate.client import AlreadyExistsError, Client
 from tidegate.serve.checkpoint import CheckpointSigner
 from tidegate.serve.errors import Code
+from tidegate.serve.metrics import ServiceCollector
 from tidegate.serve.service import Service
 from tidegate.serve.settings import Settings
 from tidegate.serve.store import open_store
@@ -304,6 +305,30 @@ async def test_streams_go_on_while_redis_is_gone_and_it_is_caught_up(
         assert (stored_offset(one, database, "a"), stored_offset(one, database, "idle")) == (5, 4)
         await available(one, expected=True)
         assert await started_offset(Wire(two), take_over=True) == 5
+
+
+@needs_redis
+async def test_metrics_say_how_the_store_does(replica: Replica, store: RedisServer) -> None:
+    def shown(service: Service) -> dict[str, float]:
+        families = ServiceCollector(service).collect()
+        samples = [sample for family in families for sample in family.samples]
+        return {sample.name: sample.value for sample in samples if "state_store" in sample.name}
+
+    async with replica() as one:
+        wire = Wire(one)
+        (handle,) = await wire.start("gru", "a")
+        await flush(one)
+        well = shown(one)
+        assert well["tidegate_state_store_available"] == 1
+        assert well["tidegate_state_store_written_total"] > 0
+        assert well["tidegate_state_store_behind_seconds"] == 0
+        store.kill()
+        await wire.observe(handle, 0, values(1))
+        await available(one, expected=False)
+        gone = shown(one)
+        assert gone["tidegate_state_store_available"] == 0
+        assert gone["tidegate_state_store_failures_total"] > 0
+        assert gone["tidegate_state_store_behind_seconds"] > 0
 
 
 @needs_redis

@@ -55,9 +55,10 @@ class RedisServer:
         raise RuntimeError("redis-server ended")
 
     def kill(self) -> None:
-        """Ends it; what it held is lost."""
-        self._process.kill()
-        self._process.communicate()
+        """Ends it, if it runs; what it held is lost."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
     def pause(self) -> None:
         """Lets it accept connections and never answer."""

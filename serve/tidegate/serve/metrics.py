@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class ServiceCollector:
         yield from self._server()
         yield from self._models()
         yield from self._series()
+        yield from self._store()
 
     def _server(self) -> Iterator[Metric]:
         service, stats = self._service, self._service.stats
@@ -110,6 +112,24 @@ class ServiceCollector:
             held.add_metric(labels, slots.used)
             size.add_metric(labels, slots.size * sum(state.nbytes for state in table.model.states))
         yield from (held, size)
+
+    def _store(self) -> Iterator[Metric]:
+        """The state store, where there is one."""
+        status = self._service.store_status
+        if status is None:
+            return
+        since = status.behind_since
+        # The clock of the event loop is this one.
+        behind = 0.0 if since is None else time.monotonic() - since
+        yield _gauge("state_store_available", "1 when it answered last.", int(status.available))
+        yield _gauge("state_store_behind_seconds", "Age of the oldest state not stored.", behind)
+        for name, text, value in (
+            ("written", "States stored.", status.written),
+            ("refused", "Writes of series that another replica has taken.", status.refused),
+            ("failures", "Round trips that failed.", status.failures),
+            ("forgotten", "States given up because too many waited.", status.forgotten),
+        ):
+            yield CounterMetricFamily(f"tidegate_state_store_{name}", text, value=value)
 
 
 class MetricsServer:
