@@ -48,7 +48,7 @@ async def run(runner: Runner, model: Model, rows: list[NDArray[np.float32]]) -> 
             answers[member] = outputs["quantiles"][row, lengths[member] - 1]
 
     values = np.concatenate(rows) if rows else np.zeros((0, 3), np.float32)
-    await runner.run(model, "x", values, lengths, take)
+    await runner.run(model, {"x": values}, lengths, take)
     return answers
 
 

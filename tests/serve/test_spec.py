@@ -89,13 +89,34 @@ def test_a_spec_that_contradicts_the_graph_is_refused(
 
 def test_a_labeller_needs_names_and_words(tmp_path: Path) -> None:
     fields: tuple[Literal["label_names", "words"], ...] = ("label_names", "words")
-    for field, text in zip(fields, ("for 0 names", "ids 0"), strict=True):
+    for field, text in zip(fields, ("neither label_names nor", "ids 0"), strict=True):
         model = onnx_models.labeller()
         spec = onnx_models.spec_of(model)
         spec.labelling.ClearField(field)
         onnx_models.set_spec(model, json_format.MessageToJson(spec))
         with pytest.raises(LoadError, match=text):
             load(model, tmp_path / field)
+
+
+CHARACTER_CHANGES: list[tuple[Callable[[pb.ModelSpec], object], str]] = [
+    (lambda s: s.labelling.ClearField("characters"), "a model of TASK_LABELLING needs inputs"),
+    (lambda s: s.labelling.characters.ClearField("characters"), "characters needs ids 0"),
+    (lambda s: setattr(s.labelling.characters, "max_characters", 0), "it must be 1 to 1024"),
+    (lambda s: setattr(s.labelling.characters, "max_characters", 1025), "it must be 1 to 1024"),
+    (lambda s: setattr(s.labelling.characters, "normalization", "nfd"), "normalization is 'nfd'"),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), CHARACTER_CHANGES, ids=range(5))
+def test_characters_that_no_word_could_be_read_by_are_refused(
+    tmp_path: Path, change: Callable[[pb.ModelSpec], object], text: str
+) -> None:
+    model = onnx_models.labeller(characters=True)
+    spec = onnx_models.spec_of(model)
+    change(spec)
+    onnx_models.set_spec(model, json_format.MessageToJson(spec))
+    with pytest.raises(LoadError, match=text):
+        load(model, tmp_path)
 
 
 def test_a_causal_model_that_looks_ahead_is_found_out(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Small models with fixed weights, and running their files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from tidegate.train import Forecaster, Labeller, Recurrent, Zoneout
+from tidegate.train.characters import CharacterEncoder
+from tidegate.train.regularizers import Regularizer
 from tidegate.train.scaler import StandardScaler
 
 Arrays = dict[str, NDArray[Any]]
@@ -56,6 +59,79 @@ def small_labeller(*, bidirectional: bool = True, **arguments: Any) -> Labeller:
         words=("<pad>", "<unk>", "open", "close", "the", "gate"),
         label_names=("NOUN", "VERB", "DET"),
         embedding_size=5,
+    ).eval()
+
+
+CHARACTERS = ("<pad>", "<unk>", *"acdeghnoptGT")
+
+
+def character_labeller(
+    cell: str = "lstm",
+    *,
+    character_layers: int = 1,
+    character_directions: int = 2,
+    regularizers: Sequence[Regularizer] = (),
+    **arguments: Any,
+) -> Labeller:
+    """Three labels over four words and what their first six characters say."""
+    torch.manual_seed(3)
+    encoder = CharacterEncoder(
+        Recurrent(
+            cell,  # type: ignore[arg-type]  # names from FLAVOURS
+            4,
+            3,
+            character_layers,
+            bidirectional=character_directions == 2,
+            regularizers=regularizers,
+        ),
+        characters=CHARACTERS,
+        embedding_size=4,
+        max_characters=6,
+    )
+    return Labeller(
+        Recurrent(
+            cell,  # type: ignore[arg-type]  # likewise
+            5 + encoder.output_size,
+            8,
+            2,
+            bidirectional=True,
+            regularizers=regularizers,
+        ),
+        words=("<pad>", "<unk>", "open", "close", "the", "gate"),
+        label_names=("NOUN", "VERB", "DET"),
+        embedding_size=5,
+        characters=encoder,
+        **arguments,
+    ).eval()
+
+
+def crf_labeller(labels: int = 3, **arguments: Any) -> Labeller:
+    """A labeller whose labels are decoded together, with transitions that matter."""
+    torch.manual_seed(4)
+    model = Labeller(
+        Recurrent("lstm", 5, 8, bidirectional=True),
+        words=("<pad>", "<unk>", "open", "close", "the", "gate"),
+        label_names=[f"L{number}" for number in range(labels)],
+        embedding_size=5,
+        decoder="crf",
+        **arguments,
+    )
+    assert model.crf is not None
+    for parameter in model.crf.parameters():
+        torch.nn.init.normal_(parameter, std=2.0)
+    return model.eval()
+
+
+def joint_labeller(*, words: bool = True, **arguments: Any) -> Labeller:
+    """A labeller of sentences, two labels, and of words, if asked."""
+    torch.manual_seed(5)
+    return Labeller(
+        Recurrent("gru", 5, 8, bidirectional=True),
+        words=("<pad>", "<unk>", "open", "close", "the", "gate"),
+        label_names=("O", "B-x", "I-x") if words else (),
+        embedding_size=5,
+        sentence_label_names=("order", "remark"),
+        **arguments,
     ).eval()
 
 

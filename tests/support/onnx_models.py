@@ -171,8 +171,9 @@ def labeller(
     embedding: int = 6,
     lower_case: bool = True,
     bidirectional: bool = True,
+    characters: bool = False,
 ) -> onnx.ModelProto:
-    """An LSTM over words, one label for each."""
+    """An LSTM over words, one label for each; with characters, over their number too."""
     graph = GraphBuilder(seed)
     spec = pb.ModelSpec(
         spec_version=1,
@@ -194,8 +195,11 @@ def labeller(
     )
     directions = 1 + bidirectional
     table = graph.weights("embedding", len(WORDS), embedding)
-    graph.add("Gather", [table, "tokens"], "embedded")
-    graph.add("Transpose", ["embedded"], "x_time_major", perm=[1, 0, 2])
+    x = graph.add("Gather", [table, "tokens"], "embedded")
+    if characters:
+        x = _with_characters(graph, spec, x)
+        embedding += 1
+    graph.add("Transpose", [x], "x_time_major", perm=[1, 0, 2])
     y, _ = graph.recurrent(
         "lstm", 0, "x_time_major", embedding, hidden, [], bidirectional=bidirectional
     )
@@ -206,6 +210,18 @@ def labeller(
     graph.add("Softmax", ["z"], "probabilities", axis=-1)
     graph.add("ArgMax", ["probabilities"], "labels", axis=-1, keepdims=0)
     return graph.model(spec)
+
+
+def _with_characters(graph: GraphBuilder, spec: pb.ModelSpec, embedded: str) -> str:
+    """Appends the sum of a word's character ids to its embedding."""
+    spec.labelling.characters.characters.extend(("<padding>", "<unknown>", *"abcde"))
+    spec.labelling.characters.max_characters = 4
+    axes = ["batch", "time", "characters"]
+    spec.inputs.add(name="chars", dtype="int64", shape=[-1, -1, -1], axes=axes)
+    axis = graph.constant("characters_axis", np.array([-1], np.int64))
+    graph.add("ReduceSum", ["chars", axis], "sum", keepdims=1)
+    graph.add("Cast", ["sum"], "sum_float", to=TensorProto.FLOAT)
+    return graph.add("Concat", [embedded, "sum_float"], "embedded_characters", axis=-1)
 
 
 def _value_info(tensor: pb.TensorSpec) -> onnx.ValueInfoProto:

@@ -143,6 +143,13 @@ def test_a_bidirectional_labeller_is_fine(file: Path) -> None:
             [{"name": "zaremba", "p": 0.1}, {"name": "variational", "p": 0.1}],
             "both mask the input",
         ),
+        ("model__characters__size", 3, "model.characters.size is unknown; use one of cell"),
+        ("model__characters__normalization", "nfd", "should be '', 'NFC', 'NFD'"),
+        (
+            "model__characters",
+            {"cell": "rnn", "regularizers": [{"name": "semeniuta", "p": 0.1}]},
+            "model.characters: ",
+        ),
         ("name", "a b", "name = 'a b'"),
     ],
 )

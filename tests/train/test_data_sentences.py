@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.train.data.buckets import IGNORED, batches, buckets
+from tidegate.train.data.buckets import IGNORED, Encoded, batches, buckets
 from tidegate.train.data.catalog import CATALOG, find_dataset, sentence_files
 from tidegate.train.data.conllu import read_conllu
 from tidegate.train.data.homographs import ADVERBS, HOMOGRAPHS, NOUNS, generate_homographs
@@ -169,8 +169,19 @@ def test_a_shuffle_follows_from_its_seed() -> None:
 
 
 def test_padding_is_zero_and_never_counts() -> None:
-    [(rows, batch)] = batches([[5, 6, 7], [8]], [[0, 1, 0], [1]], 100)
+    [(rows, batch)] = batches([Encoded([5, 6, 7], [0, 1, 0]), Encoded([8], [1])], 100)
     assert rows == [1, 0]
     assert batch.tokens.tolist() == [[8, 0, 0], [5, 6, 7]]
     assert batch.labels.tolist() == [[1, IGNORED, IGNORED], [0, 1, 0]]
     assert batch.lengths.tolist() == [1, 3]
+    assert batch.chars is None
+
+
+def test_characters_are_padded_to_the_longest_word_of_the_batch() -> None:
+    sentences = [Encoded([5], characters=[[2, 3, 4]]), Encoded([6, 7], characters=[[2], []])]
+    [(_, batch)] = batches(sentences, 100)
+    assert batch.chars is not None
+    assert batch.chars.tolist() == [[[2, 3, 4], [0, 0, 0]], [[2, 0, 0], [0, 0, 0]]]
+    [(_, batch)] = batches([Encoded([5], characters=[[]])], 100)
+    assert batch.chars is not None
+    assert batch.chars.tolist() == [[[0]]]

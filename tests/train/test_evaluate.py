@@ -1,5 +1,6 @@
 """Backtests, baselines and scores."""
 
+import dataclasses
 import math
 from datetime import date
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.models import joint_labeller
 from tidegate.train import Recurrent, plots
 from tidegate.train.data.sentences import Sentence
 from tidegate.train.data.series import Series, SeriesSplit, split_by_time
@@ -15,6 +17,7 @@ from tidegate.train.evaluate.backtest import Backtest, backtest, stream
 from tidegate.train.evaluate.baselines import last_value, season_length, seasonal_naive
 from tidegate.train.evaluate.forecasting import by_horizon, forecast_metrics
 from tidegate.train.evaluate.labelling import Answers, predict
+from tidegate.train.evaluate.spans import count_spans
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.scaler import StandardScaler
@@ -187,6 +190,80 @@ def test_labels_come_back_in_the_order_of_the_sentences() -> None:
     together = predict(model, sentences, tokens=4)
     alone = [predict(model, [one]).labels[0] for one in sentences]
     assert list(together.labels) == alone
+
+
+JOINT = Answers(
+    (
+        Sentence(("to", "new", "york"), ("O", "B-to", "I-to"), "flight"),
+        Sentence(("rome", "now"), ("B-to", "B-time"), "fare"),
+        Sentence(("via", "rome"), ("O", "B-via"), "fare#flight"),
+    ),
+    (("O", "B-to", "I-to"), ("B-to", "O"), ("O", "B-to")),
+    ("O", "B-to", "I-to", "B-time"),
+    ("flight", "fare", "fare"),
+    ("flight", "fare"),
+)
+
+
+def test_every_score_is_there_that_the_labels_allow() -> None:
+    metrics = JOINT.metrics()
+    # Given: york, rome, rome. Right: york, rome, now, rome as another kind.
+    assert metrics == {
+        "accuracy": 5 / 7,
+        "precision": pytest.approx(2 / 3),
+        "recall": 2 / 4,
+        "f1": pytest.approx(4 / 7),
+        "sentence_accuracy": pytest.approx(2 / 3),
+        "exact_match": pytest.approx(1 / 3),
+    }
+    assert ANSWERS.metrics() == {"accuracy": 0.5}
+    whole = dataclasses.replace(JOINT, labels=(), label_names=())
+    assert list(whole.metrics()) == ["sentence_accuracy"]
+
+
+def test_tables_and_confusions_name_what_they_count() -> None:
+    tables = JOINT.tables()
+    assert list(tables) == ["by_label", "by_sentence_label", "by_span"]
+    assert tables["by_sentence_label"]["sentences"].tolist() == [1, 1]
+    assert tables["by_span"].set_index("kind")["spans"].to_dict() == {"time": 1, "to": 2, "via": 1}
+    assert JOINT.confusions()["sentence_labels"][0].tolist() == [[1, 0], [0, 1]]
+
+
+def test_sentence_labels_come_back_in_the_order_of_the_sentences() -> None:
+    model = joint_labeller()
+    sentences = [
+        Sentence(words, ("O",) * len(words), "order")
+        for words in (("the", "gate", "x"), ("open",), ("close", "the"))
+    ]
+    together = predict(model, sentences, tokens=3)
+    alone = [predict(model, [one]).sentence_labels[0] for one in sentences]
+    assert list(together.sentence_labels) == alone
+
+
+def test_spans_are_right_with_both_ends_and_their_kind() -> None:
+    right = "B-x I-x O B-y O O"
+    for given, hits, found in (
+        ("B-x I-x O B-y O O", 2, 2),
+        ("B-x O O B-y O O", 1, 2),
+        ("I-x I-x O S-y O O", 2, 2),
+        ("B-y I-y O B-y O O", 1, 2),
+        ("B-x B-x O O O B-x", 0, 3),
+        ("O O O O O O", 0, 0),
+    ):
+        counts = count_spans([(right.split(), given.split())])
+        assert (counts.hits.total(), counts.given.total(), counts.right.total()) == (hits, found, 2)
+    none = count_spans([(["O"], ["O"])])
+    assert (none.precision, none.recall, none.f1) == (0, 0, 0)
+
+
+def test_the_f1_is_over_all_spans_together() -> None:
+    pairs = [(["B-x"] * 3, ["B-x", "B-x", "O"]), (["O", "B-y"], ["B-y", "B-y"])]
+    counts = count_spans(pairs)
+    assert counts.precision == pytest.approx(3 / 4)
+    assert counts.recall == pytest.approx(3 / 4)
+    table = counts.by_kind().set_index("kind")
+    assert list(table.loc["x"]) == pytest.approx([1.0, 2 / 3, 0.8, 3])
+    assert list(table.loc["y"]) == pytest.approx([1 / 2, 1.0, 2 / 3, 1])
 
 
 # Figures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.models import small_forecaster, small_labeller
+from support.models import crf_labeller, joint_labeller, small_forecaster, small_labeller
 from support.numpy_stack import recompute
 from support.recurrent_cases import CASES, Case, inputs
 from tidegate.train import (
@@ -173,6 +173,21 @@ def test_a_labeller_gives_the_mean_and_spread_of_its_probabilities() -> None:
 
     torch.testing.assert_close(result.mean.sum(dim=-1), torch.ones(2, 3))
     assert (result.std > 0).all()
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_a_crf_gives_the_mean_of_its_marginals_and_a_sentence_that_of_its_label(
+    words: bool,
+) -> None:
+    model = crf_labeller() if words else joint_labeller(words=False)
+    model.recurrent.regularizers = (Variational(0.3),)
+    tokens, lengths = torch.tensor([[2, 3, 4], [4, 5, 0]]), torch.tensor([3, 2])
+
+    result = monte_carlo(model, tokens, lengths, mc_samples=4)
+
+    shape = (2, 3) if words else (2,)
+    torch.testing.assert_close(result.mean.sum(dim=-1), torch.ones(shape))
+    assert (result.std[0] > 0).all()
 
 
 def test_another_model_says_what_it_predicts() -> None:

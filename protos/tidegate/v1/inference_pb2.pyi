@@ -704,20 +704,32 @@ class Annotation(google.protobuf.message.Message):
 
     LABELS_FIELD_NUMBER: builtins.int
     PROBABILITIES_FIELD_NUMBER: builtins.int
+    SENTENCE_LABEL_FIELD_NUMBER: builtins.int
+    SENTENCE_PROBABILITY_FIELD_NUMBER: builtins.int
+    sentence_label: builtins.str
+    """The label of the whole sentence, such as an intent; empty from a model that
+    labels tokens only.
+    """
+    sentence_probability: builtins.float
+    """The model's probability of it."""
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """One label for each token."""
+        """One label for each token; none from a model that labels sentences only."""
 
     @property
     def probabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """The model's probability of each label."""
+        """The model's probability of each label; with a CRF its marginal, the sum over
+        all sequences of labels that have it at this token.
+        """
 
     def __init__(
         self,
         *,
         labels: collections.abc.Iterable[builtins.str] | None = ...,
         probabilities: collections.abc.Iterable[builtins.float] | None = ...,
+        sentence_label: builtins.str = ...,
+        sentence_probability: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["labels", b"labels", "probabilities", b"probabilities"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "probabilities", b"probabilities", "sentence_label", b"sentence_label", "sentence_probability", b"sentence_probability"]) -> None: ...
 
 Global___Annotation: typing_extensions.TypeAlias = Annotation

@@ -46,7 +46,7 @@ class _TaskEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeW
     TASK_FORECASTING: _Task.ValueType  # 2
     """Quantile forecasts of a series, one per observation."""
     TASK_LABELLING: _Task.ValueType  # 3
-    """One label per token of a sentence."""
+    """Labels for the tokens of a sentence, for the whole of it, or for both."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper): ...
 
@@ -56,7 +56,7 @@ TASK_RECURRENT: Task.ValueType  # 1
 TASK_FORECASTING: Task.ValueType  # 2
 """Quantile forecasts of a series, one per observation."""
 TASK_LABELLING: Task.ValueType  # 3
-"""One label per token of a sentence."""
+"""Labels for the tokens of a sentence, for the whole of it, or for both."""
 Global___Task: typing_extensions.TypeAlias = Task
 
 class _Direction:
@@ -124,6 +124,46 @@ INFERENCE_CONTRACT_FOLDED: InferenceContract.ValueType  # 2
 INFERENCE_CONTRACT_EXPECTATION: InferenceContract.ValueType  # 3
 """The expectation of the random recurrence (zoneout): not a plain operator."""
 Global___InferenceContract: typing_extensions.TypeAlias = InferenceContract
+
+class _Pooling:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PoolingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Pooling.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    POOLING_UNSPECIFIED: _Pooling.ValueType  # 0
+    POOLING_MAX: _Pooling.ValueType  # 1
+    POOLING_ATTENTION: _Pooling.ValueType  # 2
+
+class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
+    """How the tokens of a sentence become one vector, for the record."""
+
+POOLING_UNSPECIFIED: Pooling.ValueType  # 0
+POOLING_MAX: Pooling.ValueType  # 1
+POOLING_ATTENTION: Pooling.ValueType  # 2
+Global___Pooling: typing_extensions.TypeAlias = Pooling
+
+class _Decoder:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DecoderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Decoder.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DECODER_UNSPECIFIED: _Decoder.ValueType  # 0
+    DECODER_SOFTMAX: _Decoder.ValueType  # 1
+    """The most probable label of each word."""
+    DECODER_CRF: _Decoder.ValueType  # 2
+    """The best sequence of labels; probabilities are the marginals of each word."""
+
+class Decoder(_Decoder, metaclass=_DecoderEnumTypeWrapper):
+    """How the scores of labels become labels, for the record: the graph does it."""
+
+DECODER_UNSPECIFIED: Decoder.ValueType  # 0
+DECODER_SOFTMAX: Decoder.ValueType  # 1
+"""The most probable label of each word."""
+DECODER_CRF: Decoder.ValueType  # 2
+"""The best sequence of labels; probabilities are the marginals of each word."""
+Global___Decoder: typing_extensions.TypeAlias = Decoder
 
 @typing.final
 class Network(google.protobuf.message.Message):
@@ -324,15 +364,31 @@ class LabellingSpec(google.protobuf.message.Message):
     WORDS_FIELD_NUMBER: builtins.int
     LOWER_CASE_FIELD_NUMBER: builtins.int
     VOCABULARY_DIGEST_FIELD_NUMBER: builtins.int
+    CHARACTERS_FIELD_NUMBER: builtins.int
+    DECODER_FIELD_NUMBER: builtins.int
+    SENTENCE_LABEL_NAMES_FIELD_NUMBER: builtins.int
+    POOLING_FIELD_NUMBER: builtins.int
     lower_case: builtins.bool
     """Whether words are looked up in lower case."""
     vocabulary_digest: builtins.str
     """SHA-256, hexadecimal, of the words in order, each followed by a line feed."""
+    decoder: Global___Decoder.ValueType
+    pooling: Global___Pooling.ValueType
     @property
-    def label_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def label_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of tokens; empty: tokens have no labels."""
+
     @property
     def words(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """words[i] is the word with the token id i; ids 0 and 1 are padding and unknown."""
+
+    @property
+    def characters(self) -> Global___Characters:
+        """Present if the network reads the characters of each word too."""
+
+    @property
+    def sentence_label_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of whole sentences; empty: sentences have no labels."""
 
     def __init__(
         self,
@@ -341,10 +397,63 @@ class LabellingSpec(google.protobuf.message.Message):
         words: collections.abc.Iterable[builtins.str] | None = ...,
         lower_case: builtins.bool = ...,
         vocabulary_digest: builtins.str = ...,
+        characters: Global___Characters | None = ...,
+        decoder: Global___Decoder.ValueType = ...,
+        sentence_label_names: collections.abc.Iterable[builtins.str] | None = ...,
+        pooling: Global___Pooling.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["label_names", b"label_names", "lower_case", b"lower_case", "vocabulary_digest", b"vocabulary_digest", "words", b"words"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["characters", b"characters"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["characters", b"characters", "decoder", b"decoder", "label_names", b"label_names", "lower_case", b"lower_case", "pooling", b"pooling", "sentence_label_names", b"sentence_label_names", "vocabulary_digest", b"vocabulary_digest", "words", b"words"]) -> None: ...
 
 Global___LabellingSpec: typing_extensions.TypeAlias = LabellingSpec
+
+@typing.final
+class Characters(google.protobuf.message.Message):
+    """How a word becomes one row of the input `chars`, 0 after its end, and what reads it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHARACTERS_FIELD_NUMBER: builtins.int
+    MAX_CHARACTERS_FIELD_NUMBER: builtins.int
+    NORMALIZATION_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    DIRECTION_FIELD_NUMBER: builtins.int
+    REGULARIZERS_FIELD_NUMBER: builtins.int
+    CONTRACT_FIELD_NUMBER: builtins.int
+    max_characters: builtins.int
+    """Of a longer word only the first are read."""
+    normalization: builtins.str
+    """Unicode's normal form that a word is brought into first ("NFC", "NFD",
+    "NFKC", "NFKD"); empty: none.
+    """
+    direction: Global___Direction.ValueType
+    """Bidirectional: the last states of both directions stand for the word."""
+    contract: Global___InferenceContract.ValueType
+    @property
+    def characters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """characters[i] has the id i; ids 0 and 1 are padding and unknown. The case
+        of a word is kept.
+        """
+
+    @property
+    def network(self) -> Global___Network: ...
+    @property
+    def regularizers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RegularizerSpec]: ...
+    def __init__(
+        self,
+        *,
+        characters: collections.abc.Iterable[builtins.str] | None = ...,
+        max_characters: builtins.int = ...,
+        normalization: builtins.str = ...,
+        network: Global___Network | None = ...,
+        direction: Global___Direction.ValueType = ...,
+        regularizers: collections.abc.Iterable[Global___RegularizerSpec] | None = ...,
+        contract: Global___InferenceContract.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["network", b"network"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["characters", b"characters", "contract", b"contract", "direction", b"direction", "max_characters", b"max_characters", "network", b"network", "normalization", b"normalization", "regularizers", b"regularizers"]) -> None: ...
+
+Global___Characters: typing_extensions.TypeAlias = Characters
 
 @typing.final
 class RegularizerSpec(google.protobuf.message.Message):

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name == "stream":
             sub.add_argument("--key", default="stdin", help="key of the series. Default: stdin.")
-    annotate = commands.add_parser("annotate", help="label the words of a text, a sentence a line")
+    annotate = commands.add_parser("annotate", help="label the sentences of a text, one a line")
     annotate.add_argument("model", help="NAME, NAME/VERSION or NAME@ALIAS")
     annotate.add_argument("file", nargs="?", default="-", help="text file; - reads stdin")
     annotate.set_defaults(command=_annotate)
@@ -114,10 +114,10 @@ def _stream(client: Client, options: argparse.Namespace) -> None:
 def _annotate(client: Client, options: argparse.Namespace) -> None:
     with _opened(options.file) as file:
         sentences = [line.split() for line in file if line.strip()]
-    for sentence, (labels, _) in zip(
-        sentences, client.annotate(options.model, sentences), strict=True
-    ):
-        print(" ".join(f"{word}/{label}" for word, label in zip(sentence, labels, strict=True)))
+    for sentence, answer in zip(sentences, client.annotate(options.model, sentences), strict=True):
+        words = [f"{w}/{label}" for w, label in zip(sentence, answer.labels, strict=False)]
+        line = " ".join(words or sentence)
+        print(f"{answer.sentence_label}\t{line}" if answer.sentence_label else line)
 
 
 def _rows(file: TextIO, spec: ForecastSpec) -> Iterator[list[float]]:

@@ -123,7 +123,7 @@ class Client:
         return to_frame(dict(zip(chunks, forecasts, strict=True)), spec, key)
 
     def annotate(self, model: str, sentences: Iterable[Sequence[str]]) -> list[Annotation]:
-        """A label for each token of each sentence; any number of sentences, in several requests.
+        """Labels of tokens, of sentences or of both; any number of sentences, in several requests.
 
         Args:
             model: A labelling model.

@@ -44,10 +44,19 @@ class ModelInfo:
 
 
 class Annotation(NamedTuple):
-    """The labels of one sentence and the probability of each."""
+    """The labels of one sentence and the probability of each.
+
+    Attributes:
+        labels: One for each token; none if the model labels sentences only.
+        probabilities: Of the labels.
+        sentence_label: Of the whole; empty if the model labels tokens only.
+        sentence_probability: Of it.
+    """
 
     labels: list[str]
     probabilities: list[float]
+    sentence_label: str = ""
+    sentence_probability: float = 0.0
 
 
 def targets_of(target: str | Sequence[str]) -> list[str]:
@@ -122,7 +131,12 @@ def annotation_requests(
 
 def annotations_of(response: pb.AnnotateSentencesResponse) -> list[Annotation]:
     """The labels of each sentence of a request."""
-    return [Annotation(list(a.labels), list(a.probabilities)) for a in response.annotations]
+    return [
+        Annotation(
+            list(one.labels), list(one.probabilities), one.sentence_label, one.sentence_probability
+        )
+        for one in response.annotations
+    ]
 
 
 def _window(values: ArrayLike, features: Sequence[str]) -> NDArray[np.float32]:

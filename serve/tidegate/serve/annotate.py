@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tidegate.serve.encode import Encoder
 from tidegate.serve.errors import InvalidArgumentError, ResourceExhaustedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -18,14 +19,21 @@ if TYPE_CHECKING:
     from tidegate.serve.runner import Runner
     from tidegate.serve.settings import Settings
 
-UNKNOWN = 1
-
 
 class Annotation(NamedTuple):
-    """One label and its probability for each token of a sentence."""
+    """The labels of one sentence and the probability of each.
+
+    Attributes:
+        labels: One for each token; none if the model labels sentences only.
+        probabilities: Of the labels.
+        sentence_label: Of the whole; empty if the model labels tokens only.
+        sentence_probability: Of it.
+    """
 
     labels: list[str]
     probabilities: list[float]
+    sentence_label: str = ""
+    sentence_probability: float = 0.0
 
 
 class Annotator:
@@ -41,8 +49,9 @@ class Annotator:
         self._model = model
         self._runner = runner
         self._settings = settings
-        self._lower_case = model.spec.labelling.lower_case
+        self._encode = Encoder(model.spec.labelling)
         self._names = list(model.spec.labelling.label_names)
+        self._sentence_names = list(model.spec.labelling.sentence_label_names)
 
     async def annotate(self, sentences: Sequence[Sequence[str]]) -> list[Annotation]:
         """Labels each token of each sentence.
@@ -55,34 +64,33 @@ class Annotator:
         if not sentences:
             return []
         lengths = np.array([len(sentence) for sentence in sentences], np.int64)
-        tokens = self._token_ids(sentences)
+        inputs = self._encode([word for sentence in sentences for word in sentence])
         annotations: list[Annotation | None] = [None] * len(sentences)
 
         def take(members: NDArray[np.int64], outputs: dict[str, NDArray[Any]]) -> None:
-            labels = outputs["labels"]
-            probabilities = np.take_along_axis(
-                outputs["probabilities"], labels[..., None], axis=-1
-            )[..., 0]
-            for row, index in enumerate(members.tolist()):
-                end = len(sentences[index])
-                names = [self._names[label] for label in labels[row, :end].tolist()]
-                annotations[index] = Annotation(names, probabilities[row, :end].tolist())
+            ends = lengths[members].tolist()
+            for index, annotation in zip(members.tolist(), self._named(outputs, ends), strict=True):
+                annotations[index] = annotation
 
-        await self._runner.run(self._model, "tokens", tokens, lengths, take)
+        await self._runner.run(self._model, inputs, lengths, take)
         return [annotation for annotation in annotations if annotation is not None]
 
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        words = enumerate(self._model.spec.labelling.words)
-        # A sentence that holds the text of the padding word must not become padding.
-        return {word: index for index, word in words if index > UNKNOWN}
-
-    def _token_ids(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-        ids = self._ids
-        words = [word for sentence in sentences for word in sentence]
-        if self._lower_case:
-            words = [word.lower() for word in words]
-        return np.array([ids.get(word, UNKNOWN) for word in words], np.int64)
+    def _named(
+        self, outputs: Mapping[str, NDArray[Any]], ends: Sequence[int]
+    ) -> Iterator[Annotation]:
+        """One annotation for each row of a run; ends are the rows' lengths."""
+        words: Iterable[tuple[list[str], list[float]]] = repeat(([], []))
+        if self._names:
+            words = [
+                ([self._names[label] for label in labels[:end]], shares[:end])
+                for labels, shares, end in zip(*_chosen(outputs, ""), ends, strict=True)
+            ]
+        whole: Iterable[tuple[str, float]] = repeat(("", 0.0))
+        if self._sentence_names:
+            labels, shares = _chosen(outputs, "sentence_")
+            whole = zip([self._sentence_names[label] for label in labels], shares, strict=True)
+        for _, of_words, of_whole in zip(ends, words, whole, strict=False):
+            yield Annotation(*of_words, *of_whole)
 
     def _check(self, sentences: Sequence[Sequence[str]]) -> None:
         settings = self._settings
@@ -111,3 +119,10 @@ class Annotator:
                     f"sentence {index} has a token of {len(longest.encode())} bytes, over the "
                     f"limit of {settings.max_token_bytes} (--max-token-bytes)"
                 )
+
+
+def _chosen(outputs: Mapping[str, NDArray[Any]], prefix: str) -> tuple[list[Any], list[Any]]:
+    """The labels of an output, and the probability of each."""
+    labels, probabilities = outputs[f"{prefix}labels"], outputs[f"{prefix}probabilities"]
+    chosen = np.take_along_axis(probabilities, labels[..., None], axis=-1)[..., 0]
+    return labels.tolist(), chosen.tolist()

@@ -57,7 +57,7 @@ async def forecast_windows(
         last = outputs["quantiles"][np.arange(len(members)), lengths[members] - 1]
         result[members] = last.reshape(len(members), -1)
 
-    await runner.run(model, "x", values, lengths, take)
+    await runner.run(model, {"x": values}, lengths, take)
     _check_forecasts(result)
     return result
 

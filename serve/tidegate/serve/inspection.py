@@ -118,10 +118,21 @@ def _forecast(forecast: pb.ForecastSpec) -> Iterator[tuple[str, str]]:
 
 
 def _labelling(labelling: pb.LabellingSpec) -> Iterator[tuple[str, str]]:
-    yield "labels", ", ".join(labelling.label_names)
+    if labelling.label_names:
+        decoder = " (CRF)" if labelling.decoder == pb.DECODER_CRF else ""
+        yield "labels", ", ".join(labelling.label_names) + decoder
+    if labelling.sentence_label_names:
+        pooling = _lower(pb.Pooling.Name(labelling.pooling), "POOLING_")
+        names = ", ".join(labelling.sentence_label_names)
+        yield "sentence labels", f"{names} ({pooling} pooling)"
     case = "lower case" if labelling.lower_case else "case kept"
     digest = f", sha256 {labelling.vocabulary_digest}" if labelling.vocabulary_digest else ""
     yield "vocabulary", f"{len(labelling.words)} words, {case}{digest}"
+    if labelling.HasField("characters"):
+        characters = labelling.characters
+        form = f", {characters.normalization}" if characters.normalization else ""
+        most = f"at most {characters.max_characters} of a word"
+        yield "characters", f"{len(characters.characters)}, {most}{form}"
 
 
 def _parity(parity: pb.Parity) -> str:

@@ -70,6 +70,11 @@ class Model:
         forecast = self.spec.forecast
         return forecast.horizon * len(forecast.targets) * len(forecast.quantile_levels)
 
+    @property
+    def steps_per_row(self) -> int:
+        """Steps of the longest network that one row may cost: its characters, or 1."""
+        return max(1, self.spec.labelling.characters.max_characters)
+
     @cached_property
     def allow_missing(self) -> NDArray[np.bool_]:
         """For each feature, whether NaN may stand for a missing value."""

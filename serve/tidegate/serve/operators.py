@@ -14,8 +14,13 @@ from tidegate.v1 import onnx_graph_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    # Both name a network, its direction, its regularizers and their contract.
+    _Network = pb.ModelSpec | pb.Characters
+
 OPERATORS = {pb.CELL_LSTM: "LSTM", pb.CELL_GRU: "GRU", pb.CELL_RNN: "RNN"}
 _RANDOM = frozenset({"Dropout", "Bernoulli", "Multinomial"})
+# Forward and back.
+_CRF_SCANS = 2
 _PLAIN = (pb.INFERENCE_CONTRACT_IDENTITY, pb.INFERENCE_CONTRACT_FOLDED)
 
 
@@ -38,7 +43,7 @@ def check_contract(spec: pb.ModelSpec, operators: Counter[str]) -> None:
 
     Under `identity` and `folded` there is one plain operator for each layer, with
     both directions in it; under `expectation` there is none, but a Scan for each
-    layer and direction. Nothing random is anywhere.
+    layer and direction. A CRF adds its two Scans. Nothing random is anywhere.
 
     Raises:
         LoadError: The contract is missing, contradicts the regularizers, or is broken.
@@ -46,35 +51,56 @@ def check_contract(spec: pb.ModelSpec, operators: Counter[str]) -> None:
     random = sorted(name for name in operators if name in _RANDOM or name.startswith("Random"))
     if random:
         raise LoadError(f"the graph holds {', '.join(random)}: inference draws nothing")
-    _check_declared(spec)
-    network = spec.network
-    wanted = dict.fromkeys((*OPERATORS.values(), "Scan", "Loop"), 0)
-    if spec.contract in _PLAIN:
-        wanted[OPERATORS[network.cell]] = network.num_layers
-    else:
-        directions = 2 if spec.direction == pb.DIRECTION_BIDIRECTIONAL else 1
-        wanted["Scan"] = network.num_layers * directions
+    networks: list[_Network] = [spec]
+    if spec.labelling.HasField("characters"):
+        networks.append(spec.labelling.characters)
+    for network in networks:
+        _check_declared(network)
+    wanted: Counter[str] = Counter()
+    for network in networks:
+        wanted.update(_wanted(network))
+    if spec.labelling.decoder == pb.DECODER_CRF:
+        wanted["Scan"] += _CRF_SCANS
     for name, count in wanted.items():
         if operators[name] != count:
+            asked = " and ".join(map(_described, networks))
             raise LoadError(
-                f"the graph holds {operators[name]} {name} operators; the contract "
-                f"{_name(spec.contract)} of {network.num_layers} layers of "
-                f"{pb.Cell.Name(network.cell)} asks for {count}"
+                f"the graph holds {operators[name]} {name} operators; {asked} asks for {count}"
             )
 
 
-def _check_declared(spec: pb.ModelSpec) -> None:
+def _wanted(spec: _Network) -> dict[str, int]:
+    """How often each operator that repeats in time must occur."""
+    wanted, network = dict.fromkeys((*OPERATORS.values(), "Scan", "Loop"), 0), spec.network
+    if spec.contract in _PLAIN:
+        return wanted | {OPERATORS[network.cell]: network.num_layers}
+    directions = 2 if spec.direction == pb.DIRECTION_BIDIRECTIONAL else 1
+    return wanted | {"Scan": network.num_layers * directions}
+
+
+def _described(spec: _Network) -> str:
+    network = spec.network
+    return (
+        f"the contract {_name(spec.contract)} of {network.num_layers} layers of "
+        f"{pb.Cell.Name(network.cell)}"
+    )
+
+
+def _check_declared(spec: _Network) -> None:
+    where = "spec" if isinstance(spec, pb.ModelSpec) else "spec.labelling.characters"
     if spec.network.cell not in OPERATORS or spec.network.num_layers < 1:
-        raise LoadError("spec.network needs a cell that this server knows and at least one layer")
+        raise LoadError(
+            f"{where}.network needs a cell that this server knows and at least one layer"
+        )
     if spec.contract not in (*_PLAIN, pb.INFERENCE_CONTRACT_EXPECTATION):
-        raise LoadError("spec.contract is missing: identity, folded or expectation")
+        raise LoadError(f"{where}.contract is missing: identity, folded or expectation")
     asked = [one.contract for one in spec.regularizers]
     # The numbers ascend from the contract that promises most to the one that promises least.
     strictest = max(asked, default=pb.INFERENCE_CONTRACT_IDENTITY)
     if strictest != spec.contract or pb.INFERENCE_CONTRACT_UNSPECIFIED in asked:
         named = {one.name: _name(one.contract) for one in spec.regularizers}
         raise LoadError(
-            f"spec.contract is {_name(spec.contract)}, which does not follow from {named}"
+            f"{where}.contract is {_name(spec.contract)}, which does not follow from {named}"
         )
 
 

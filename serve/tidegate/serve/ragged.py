@@ -5,16 +5,47 @@ Legend: N sequences, R rows of all of them, B sequences in one run, T longest of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import itertools
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-Scalar = TypeVar("Scalar", np.float32, np.int64)
+
+class Rows(Protocol):
+    """Rows that are picked by number, as from an array."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[Any]:
+        """The rows, in the shape of their numbers."""
+
+
+class RaggedRows:
+    """Rows of different lengths, which only those that are picked are padded for.
+
+    One long row among many short ones then costs memory in its own run alone.
+
+    Args:
+        rows: Distinct rows.
+        places: For each row that can be picked, which of them it is, [R].
+    """
+
+    def __init__(self, rows: Sequence[Sequence[int]], places: NDArray[np.int64]) -> None:
+        lengths = np.array([len(row) for row in rows], np.int64)
+        # One more: the end of an empty row is a place too.
+        self._flat = np.array([*itertools.chain.from_iterable(rows), 0], np.int64)
+        self._starts = (np.cumsum(lengths) - lengths)[places]
+        self._lengths = lengths[places]
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.int64]:
+        """The rows, one axis more than their numbers; 0 after a row's end."""
+        lengths = self._lengths[rows][..., None]
+        steps = np.arange(max(1, int(lengths.max())))
+        values = self._flat.take(self._starts[rows][..., None] + steps, mode="clip")
+        return np.where(steps < lengths, values, 0)
 
 
 def split_runs(
@@ -47,11 +78,11 @@ def split_runs(
 
 
 def padded(
-    values: NDArray[Scalar],
+    values: Rows,
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
     longest: int | None = None,
-) -> NDArray[Scalar]:
+) -> NDArray[Any]:
     """Cuts sequences out of [R, ...] into [B, T, ...]; a short one repeats its last row.
 
     T is `longest` where that is given, else the longest of the lengths.
@@ -61,6 +92,19 @@ def padded(
         return values[starts][:, None]
     steps = np.minimum(np.arange(longest), lengths[:, None] - 1)
     return values[starts[:, None] + steps]
+
+
+def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Batches one after the other; one with a shorter last axis gets zeros behind it."""
+    longest = max(part.shape[-1] for part in parts)
+    return np.concatenate(
+        [
+            np.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, longest - part.shape[-1])])
+            if part.shape[-1] < longest
+            else part
+            for part in parts
+        ]
+    )
 
 
 def ragged_range(counts: NDArray[np.int64]) -> NDArray[np.int64]:

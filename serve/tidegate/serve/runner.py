@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tidegate.serve.errors import INTERNAL_TEXT, ServingError
-from tidegate.serve.ragged import padded, split_runs
+from tidegate.serve.ragged import Rows, joined, padded, split_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
@@ -51,8 +51,7 @@ class Runner:
     async def run(
         self,
         model: Model,
-        name: str,
-        values: NDArray[Any],
+        values: Mapping[str, Rows],
         lengths: NDArray[np.int64],
         take: Callable[[NDArray[np.int64], Outputs], None],
     ) -> None:
@@ -60,8 +59,7 @@ class Runner:
 
         Args:
             model: The model.
-            name: Its input that takes the values.
-            values: All sequences one after the other, [R, ...].
+            values: For each input all sequences one after the other, [R, ...].
             lengths: Rows of each, [N], at least 1.
             take: Gets the indices of some of the sequences, [B], and the outputs
                 of their run, [B, T, ...]; each sequence comes once.
@@ -73,9 +71,9 @@ class Runner:
             return
         queue = self._queues.get(model)
         if queue is None:
-            queue = self._queues[model] = _Queue(model, name, self._settings, self._executor)
+            queue = self._queues[model] = _Queue(model, self._settings, self._executor)
             queue.task = asyncio.create_task(self._work(model, queue))
-        request = _Request(values, lengths, self._settings, take)
+        request = _Request(values, lengths, self._settings.max_batch, queue.max_rows, take)
         queue.requests.append(request)
         await request.done
 
@@ -99,9 +97,10 @@ class _Request:
 
     def __init__(
         self,
-        values: NDArray[Any],
+        values: Mapping[str, Rows],
         lengths: NDArray[np.int64],
-        settings: Settings,
+        max_batch: int,
+        max_rows: int,
         take: Callable[[NDArray[np.int64], Outputs], None],
     ) -> None:
         self.values = values
@@ -109,8 +108,13 @@ class _Request:
         self.starts = np.cumsum(lengths) - lengths
         self.take = take
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        runs = split_runs(lengths, settings.max_batch, settings.max_batch_rows)
+        runs = split_runs(lengths, max_batch, max_rows)
         self.groups = deque(_Group(members, _length_class(lengths[members])) for members in runs)
+
+    def padded(self, name: str, group: _Group, longest: int) -> NDArray[Any]:
+        """An input's rows of a group, [B, longest, ...]."""
+        starts, lengths = self.starts[group.members], self.lengths[group.members]
+        return padded(self.values[name], starts, lengths, longest)
 
     def longest(self, group: _Group) -> int:
         """Rows of the longest sequence of a group."""
@@ -123,12 +127,13 @@ class _Queue:
     Attributes:
         requests: Those that have groups left; the first is the next to run.
         task: Runs them, and ends when there is none.
+        max_rows: Rows in one run, padding included.
     """
 
-    def __init__(self, model: Model, name: str, settings: Settings, executor: Executor) -> None:
+    def __init__(self, model: Model, settings: Settings, executor: Executor) -> None:
         self._model = model
-        self._input = name
-        self._settings = settings
+        self._max_batch = settings.max_batch
+        self.max_rows = max(1, settings.max_batch_rows // model.steps_per_row)
         self._executor = executor
         self.requests: deque[_Request] = deque()
         self.task: asyncio.Task[None]
@@ -170,7 +175,7 @@ class _Queue:
                 continue
             most = max(longest, request.longest(group))
             count = sequences + len(group.members)
-            over = count > self._settings.max_batch or count * most > self._settings.max_batch_rows
+            over = count > self._max_batch or count * most > self.max_rows
             if parts and over:
                 continue
             parts.append((request, request.groups.popleft()))
@@ -181,11 +186,11 @@ class _Queue:
     async def _run(self, parts: list[tuple[_Request, _Group]]) -> None:
         longest = max(request.longest(group) for request, group in parts)
         lengths = np.concatenate([request.lengths[group.members] for request, group in parts])
-        values = [
-            padded(request.values, request.starts[g.members], request.lengths[g.members], longest)
-            for request, g in parts
-        ]
-        feeds = {self._input: np.concatenate(values), "lengths": lengths.astype(np.int32)}
+        feeds = {
+            name: joined([request.padded(name, group, longest) for request, group in parts])
+            for name in parts[0][0].values
+        }
+        feeds["lengths"] = lengths.astype(np.int32)
         for state in self._model.states:
             shape = (state.layers, len(lengths), state.width)
             feeds[state.input] = np.full(shape, state.initial_value, np.float32)

@@ -116,10 +116,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         return pb.AnnotateSentencesResponse(
             model=model.name,
             version=model.version,
-            annotations=[
-                pb.Annotation(labels=labels, probabilities=probabilities)
-                for labels, probabilities in annotations
-            ],
+            annotations=[pb.Annotation(**annotation._asdict()) for annotation in annotations],
         )
 
     @_with_status

@@ -168,7 +168,8 @@ class BatchSettings:
     Attributes:
         max_batch: Series, windows or sentences in one run of the network.
         max_batch_rows: Rows, padding included, in one run of the network; one
-            longer chunk still runs, alone.
+            longer chunk still runs, alone. Where words are read by their
+            characters, each counts as the most characters that its model reads.
         long_rows: Messages of more rows than this run in a worker thread of
             their own, so that they do not hold up the others.
         inline_rows: Runs of up to this many rows happen on the event loop;

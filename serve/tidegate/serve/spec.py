@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 METADATA_KEY = "tidegate.spec"
 # The newest spec_version this reader understands.
 SPEC_VERSION = 1
+# Bounds the work that one word may cause.
+MAX_CHARACTERS = 1024
+_NORMALIZATIONS = ("", "NFC", "NFD", "NFKC", "NFKD")
 
 _ROLES = {
     pb.TASK_FORECASTING: ({"x", "lengths"}, {"quantiles"}),
-    pb.TASK_LABELLING: ({"tokens", "lengths"}, {"labels", "probabilities"}),
     pb.TASK_RECURRENT: ({"x", "lengths"}, {"output"}),
 }
 
@@ -84,7 +86,7 @@ def check_spec(
     Raises:
         LoadError: The spec contradicts itself or the graph.
     """
-    if spec.task not in _ROLES:
+    if spec.task not in (*_ROLES, pb.TASK_LABELLING):
         raise LoadError(f"spec.task is {spec.task}, which this server does not know")
     if spec.direction not in (pb.DIRECTION_CAUSAL, pb.DIRECTION_BIDIRECTIONAL):
         raise LoadError("spec.direction is missing: causal or bidirectional")
@@ -98,7 +100,7 @@ def check_spec(
     if spec.task == pb.TASK_FORECASTING:
         _check_forecast(spec, declared_inputs["x"], declared_outputs["quantiles"])
     if spec.task == pb.TASK_LABELLING:
-        _check_labelling(spec, declared_outputs["probabilities"])
+        _check_labelling(spec.labelling, declared_outputs)
     return states
 
 
@@ -133,10 +135,26 @@ def _check_roles(
     side: int,
 ) -> None:
     """The graph must have the tensors of its task and its states, and no others."""
-    needed = sorted([*_ROLES[spec.task][side], *states])
+    needed = sorted([*_roles(spec)[side], *states])
     if sorted(declared) != needed:
         task = pb.Task.Name(spec.task)
         raise LoadError(f"a model of {task} needs {kind}s {needed}, not {sorted(declared)}")
+
+
+def _roles(spec: pb.ModelSpec) -> tuple[set[str], set[str]]:
+    """The inputs and outputs of a task; those of labelling depend on what is labelled."""
+    if spec.task != pb.TASK_LABELLING:
+        return _ROLES[spec.task]
+    labelling, inputs, outputs = spec.labelling, {"tokens", "lengths"}, set[str]()
+    if labelling.HasField("characters"):
+        inputs.add("chars")
+    if labelling.label_names:
+        outputs |= {"labels", "probabilities"}
+    if labelling.sentence_label_names:
+        outputs |= {"sentence_labels", "sentence_probabilities"}
+    if not outputs:
+        raise LoadError("spec.labelling has neither label_names nor sentence_label_names")
+    return inputs, outputs
 
 
 def _state_layout(
@@ -169,9 +187,34 @@ def _check_forecast(spec: pb.ModelSpec, x: pb.TensorSpec, quantiles: pb.TensorSp
         raise LoadError(f"quantiles is declared {list(quantiles.shape)}, the forecast needs {want}")
 
 
-def _check_labelling(spec: pb.ModelSpec, probabilities: pb.TensorSpec) -> None:
-    labels = len(spec.labelling.label_names)
-    if list(probabilities.shape) != [-1, -1, labels] or labels == 0:
-        raise LoadError(f"probabilities is declared {list(probabilities.shape)} for {labels} names")
-    if len(spec.labelling.words) < 2:
+def _check_labelling(labelling: pb.LabellingSpec, outputs: dict[str, pb.TensorSpec]) -> None:
+    names, whole = list(labelling.label_names), list(labelling.sentence_label_names)
+    if names:
+        _check_probabilities(outputs["probabilities"], [-1, -1, len(names)])
+    if whole:
+        _check_probabilities(outputs["sentence_probabilities"], [-1, len(whole)])
+    if len(labelling.words) < 2:
         raise LoadError("spec.labelling.words needs ids 0 (padding) and 1 (unknown) at least")
+    if labelling.HasField("characters"):
+        _check_characters(labelling.characters)
+
+
+def _check_probabilities(tensor: pb.TensorSpec, want: list[int]) -> None:
+    if list(tensor.shape) != want:
+        raise LoadError(f"{tensor.name} is declared {list(tensor.shape)} for {want[-1]} names")
+
+
+def _check_characters(characters: pb.Characters) -> None:
+    name = "spec.labelling.characters"
+    if len(characters.characters) < 2:
+        raise LoadError(f"{name} needs ids 0 (padding) and 1 (unknown) at least")
+    if not 1 <= characters.max_characters <= MAX_CHARACTERS:
+        raise LoadError(
+            f"{name}.max_characters is {characters.max_characters}; it must be 1 to "
+            f"{MAX_CHARACTERS}, since every word may be that long"
+        )
+    if characters.normalization not in _NORMALIZATIONS:
+        raise LoadError(
+            f"{name}.normalization is {characters.normalization!r}; it must be one of "
+            f"{list(_NORMALIZATIONS)}"
+        )

@@ -4,13 +4,20 @@ from typing import assert_never
 
 import torch
 
+from tidegate.train.characters import CharacterEncoder
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset, sentence_files
 from tidegate.train.data.co2 import load_co2
 from tidegate.train.data.csv_series import load_csv
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.sentence_files import Layout, SentenceFiles
-from tidegate.train.data.sentences import SentenceSplit, label_names, vocabulary
+from tidegate.train.data.sentences import (
+    SentenceSplit,
+    character_list,
+    label_names,
+    sentence_label_names,
+    vocabulary,
+)
 from tidegate.train.data.series import Series, SeriesSplit, split_by_time
 from tidegate.train.depth import warn_if_deep
 from tidegate.train.forecaster import Forecaster
@@ -103,12 +110,43 @@ def build_forecaster(config: Config, data: SeriesSplit) -> Forecaster:
 def build_labeller(config: Config, data: SentenceSplit) -> Labeller:
     """Builds the untrained labeller of a set of sentences."""
     section = config.dataset
+    characters = build_characters(config, data)
+    width = config.model.embedding_size + (characters.output_size if characters else 0)
     return Labeller(
-        build_recurrent(config, config.model.embedding_size),
+        build_recurrent(config, width),
         words=vocabulary(data.train, min_count=section.min_count, lower_case=section.lower_case),
         label_names=label_names(data.train),
         embedding_size=config.model.embedding_size,
         lower_case=section.lower_case,
+        characters=characters,
+        word_dropout=config.model.word_dropout,
+        decoder=config.model.decoder,
+        sentence_label_names=sentence_label_names(data.train),
+        pooling=config.model.pooling,
+    )
+
+
+def build_characters(config: Config, data: SentenceSplit) -> CharacterEncoder | None:
+    """Builds what reads characters; None without ``[model.characters]``."""
+    section = config.model.characters
+    if section is None:
+        return None
+    recurrent = Recurrent(
+        section.cell,
+        section.embedding_size,
+        section.hidden_size,
+        section.num_layers,
+        bidirectional=section.bidirectional,
+        regularizers=[one.build() for one in section.regularizers],
+    )
+    return CharacterEncoder(
+        recurrent,
+        characters=character_list(
+            data.train, min_count=section.min_count, normalization=section.normalization
+        ),
+        embedding_size=section.embedding_size,
+        max_characters=section.max_characters,
+        normalization=section.normalization,
     )
 
 

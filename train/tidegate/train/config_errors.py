@@ -4,7 +4,8 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
@@ -62,5 +63,7 @@ def _keys(config: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     for part in path:
         if not isinstance(part, str) or part not in section.model_fields:
             break
-        section = section.model_fields[part].annotation
+        annotation = section.model_fields[part].annotation
+        # A section that may be absent is "Section | None".
+        section = next((one for one in get_args(annotation) if one is not NoneType), annotation)
     return list(section.model_fields)

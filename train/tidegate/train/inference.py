@@ -9,7 +9,7 @@ Source: Gal and Ghahramani 2016, arXiv 1512.05287 (variational masks), and for
 masks on weights Gal and Ghahramani 2016, arXiv 1506.02142.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.train.forecaster import Forecaster
-from tidegate.train.labeller import Labeller
+from tidegate.train.labeller import Decoded, Labeller
 from tidegate.train.recurrent import Recurrent
 
 
@@ -55,13 +55,14 @@ def monte_carlo(
         mc_samples: networks, at least 2; the time and not the memory grows with it.
         prediction: what to take of the model's result. None: the output of a
             :class:`Recurrent`, the quantiles of a :class:`Forecaster`, the
-            probabilities of the labels of a :class:`Labeller`.
+            probabilities of a :class:`Labeller`, of words if they have labels, else
+            of sentences.
 
     Raises:
         ValueError: there are too few samples, or no mask per sequence to draw.
         TypeError: the model is of another kind and ``prediction`` is None.
     """
-    taken = prediction or _prediction(model)
+    taken = prediction or _prediction(model, inputs)
     mean = total = torch.zeros(())
     # Welford 1962: sums of squares would cancel.
     with closing(sampled_networks(model, mc_samples)) as networks:
@@ -115,11 +116,14 @@ def sampled_networks(model: nn.Module, mc_samples: int) -> Generator[int, None, 
         model.train(training)
 
 
-def _prediction(model: nn.Module) -> Callable[[Any], Tensor]:
+def _prediction(model: nn.Module, inputs: Sequence[Any]) -> Callable[[Any], Tensor]:
     if isinstance(model, Recurrent | Forecaster):
         return _first
     if isinstance(model, Labeller):
-        return _probabilities
+        tokens, lengths = (*inputs, None)[:2]
+        if lengths is None:
+            lengths = torch.full(tokens.shape[:1], tokens.shape[1])
+        return lambda scores: _probabilities(model.decode(scores, lengths))
     raise TypeError(
         f"model is a {type(model).__name__}; give prediction=, a function of the model's result"
     )
@@ -129,5 +133,9 @@ def _first(result: tuple[Tensor, Any]) -> Tensor:
     return result[0]
 
 
-def _probabilities(logits: Tensor) -> Tensor:
-    return logits.softmax(dim=-1)
+def _probabilities(decoded: Decoded) -> Tensor:
+    words, sentences = decoded.probabilities, decoded.sentence_probabilities
+    if words is not None:
+        return words
+    assert sentences is not None, "a labeller labels words or sentences"  # noqa: S101 - for mypy
+    return sentences

@@ -217,9 +217,11 @@ def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> E
         return Evaluation(forecast_metrics(forecasts, config.forecast.season), forecasts)
     if isinstance(model, Labeller) and isinstance(data, SentenceSplit):
         answers = predict(model, getattr(data, part))
-        words = ambiguous_words(data.train, lower_case=model.lower_case)
-        ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
-        metrics = {"accuracy": answers.accuracy, "accuracy_ambiguous": ambiguous}
+        metrics = answers.metrics()
+        if model.label_names:
+            words = ambiguous_words(data.train, lower_case=model.lower_case)
+            ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
+            metrics["accuracy_ambiguous"] = ambiguous
         return Evaluation(metrics, answers)
     raise TypeError(f"a {type(model).__name__} is not scored on a {type(data).__name__}")
 
@@ -234,9 +236,12 @@ def report(config: Config, evaluation: Evaluation, tracked: tracking.Run) -> Non
             tracked.log_figure(plots.horizon_figure(table), "by_horizon.png")
             tracked.log_table(table, "by_horizon.json")
         case Answers() as answers:
-            figure = plots.confusion_figure(answers.confusion(), answers.label_names)
-            tracked.log_figure(figure, "labels.png")
-            tracked.log_table(answers.by_label(), "by_label.json")
+            for name, table in answers.tables().items():
+                tracked.log_table(table, f"{name}.json")
+            for name, (counts, names) in answers.confusions().items():
+                if len(names) <= plots.MOST_LABELS:
+                    figure = plots.confusion_figure(counts, names)
+                    tracked.log_figure(figure, f"{name}.png")
         case _:
             assert_never(evaluation.predictions)
 

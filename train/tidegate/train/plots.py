@@ -50,6 +50,10 @@ def forecast_figure(test: Backtest, *, target: str | None = None, history: int =
     return figure
 
 
+# More names than this cannot be read; tables tell the rest.
+MOST_LABELS = 40
+
+
 def confusion_figure(counts: NDArray[np.int64], names: Sequence[str]) -> Figure:
     """Draws a confusion matrix, each row as shares of its right label.
 

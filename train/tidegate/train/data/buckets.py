@@ -1,17 +1,35 @@
 """Padded batches of sentences of similar length.
 
-Dimensions: B sentences of a batch, T words of its longest.
+Dimensions: B sentences of a batch, T words of its longest, C characters of its
+longest word.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # torch.nn.functional.cross_entropy's own default for targets that do not count.
 IGNORED = -100
+
+
+class Encoded(NamedTuple):
+    """One sentence in numbers.
+
+    Attributes:
+        tokens: ids of its words.
+        labels: numbers of their labels, -100 where one does not count; or none.
+        characters: ids of each word's characters; or none.
+        sentence_label: number of the label of the whole; -100: it does not count.
+    """
+
+    tokens: Sequence[int]
+    labels: Sequence[int] = ()
+    characters: Sequence[Sequence[int]] = ()
+    sentence_label: int = IGNORED
 
 
 class Batch(NamedTuple):
@@ -21,11 +39,16 @@ class Batch(NamedTuple):
         tokens: int64 [B, T]; 0 in padding.
         labels: int64 [B, T]; -100 in padding and for a label unseen in training.
         lengths: int64 [B].
+        sentence_labels: int64 [B]; -100 for one that does not count.
+        chars: int64 [B, T, C]; 0 after a word's end and in padding. None: without
+            characters.
     """
 
     tokens: Tensor
     labels: Tensor
     lengths: Tensor
+    sentence_labels: Tensor
+    chars: Tensor | None = None
 
 
 def buckets(lengths: Sequence[int], tokens: int, *, seed: int | None = None) -> list[list[int]]:
@@ -57,38 +80,42 @@ def buckets(lengths: Sequence[int], tokens: int, *, seed: int | None = None) -> 
     return batches
 
 
-def pad(tokens: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> Batch:
+def pad(sentences: Sequence[Encoded]) -> Batch:
     """Puts encoded sentences into one padded batch."""
-    lengths = torch.tensor([len(one) for one in tokens])
-    shape = (len(tokens), int(lengths.max()))
-    batch = Batch(
-        torch.zeros(shape, dtype=torch.int64),
-        torch.full(shape, IGNORED, dtype=torch.int64),
-        lengths,
-    )
-    for row, (sentence, answer) in enumerate(zip(tokens, labels, strict=True)):
-        batch.tokens[row, : len(sentence)] = torch.tensor(sentence)
-        batch.labels[row, : len(answer)] = torch.tensor(answer)
-    return batch
+    lengths = torch.tensor([len(one.tokens) for one in sentences])
+    shape = (len(sentences), int(lengths.max()))
+    tokens = np.zeros(shape, np.int64)
+    labels = np.full(shape, IGNORED, np.int64)
+    for row, one in enumerate(sentences):
+        tokens[row, : len(one.tokens)] = one.tokens
+        labels[row, : len(one.labels)] = one.labels
+    chars = _padded_characters(sentences, shape) if sentences[0].characters else None
+    whole = torch.tensor([one.sentence_label for one in sentences])
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(labels), lengths, whole, chars)
 
 
 def batches(
-    tokens: Sequence[Sequence[int]],
-    labels: Sequence[Sequence[int]],
-    budget: int,
-    *,
-    seed: int | None = None,
+    sentences: Sequence[Encoded], budget: int, *, seed: int | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
     """Every sentence once, in padded batches.
 
     Args:
-        tokens: ids of each sentence's words.
-        labels: numbers of each sentence's labels; -100 does not count.
+        sentences: in numbers.
         budget: most tokens of a batch, padding included.
         seed: shuffles; None: in the order of length.
 
     Yields:
         The sentence numbers of a batch, and the batch.
     """
-    for rows in buckets([len(one) for one in tokens], budget, seed=seed):
-        yield rows, pad([tokens[row] for row in rows], [labels[row] for row in rows])
+    for rows in buckets([len(one.tokens) for one in sentences], budget, seed=seed):
+        yield rows, pad([sentences[row] for row in rows])
+
+
+def _padded_characters(sentences: Sequence[Encoded], shape: tuple[int, int]) -> Tensor:
+    # A word may have no character; the axis may not.
+    longest = max(1, *(len(word) for one in sentences for word in one.characters))
+    chars = np.zeros((*shape, longest), np.int64)
+    for row, one in enumerate(sentences):
+        for column, word in enumerate(one.characters):
+            chars[row, column, : len(word)] = word
+    return torch.from_numpy(chars)

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from tidegate.train.labeller import PADDING, UNKNOWN
+from tidegate.train.characters import PADDING, UNKNOWN, Normalization, normalized
 
 
 class Origin(NamedTuple):
@@ -92,6 +92,25 @@ def vocabulary(
     )
     known = [word for word, count in counts.items() if count >= min_count]
     return [PADDING, UNKNOWN, *sorted(known, key=lambda word: (-counts[word], word))]
+
+
+def character_list(
+    sentences: Iterable[Sentence], *, min_count: int = 1, normalization: Normalization = ""
+) -> list[str]:
+    """The characters of a training part: padding, unknown, then those of its words.
+
+    Args:
+        sentences: the training part, and nothing else.
+        min_count: rarer characters are left out, so that the unknown one is trained.
+        normalization: form of Unicode that words are brought into first.
+    """
+    counts = Counter(
+        character
+        for one in sentences
+        for word in one.words
+        for character in normalized(word, normalization)
+    )
+    return [PADDING, UNKNOWN, *sorted(one for one, count in counts.items() if count >= min_count)]
 
 
 def label_names(sentences: Iterable[Sentence]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tidegate.train.export.graph import INT64, GraphBuilder
 from tidegate.train.export.joints import STATE_NAMES
+from tidegate.train.export.labelling import build_labeller
 from tidegate.train.export.layers import add_stack
 from tidegate.train.export.weights import Array, to_numpy
 from tidegate.train.forecaster import Forecaster
@@ -75,26 +76,6 @@ def build_forecaster(model: Forecaster) -> GraphBuilder:
     return graph
 
 
-def build_labeller(model: Labeller) -> GraphBuilder:
-    """Token ids and lengths in; labels and their probabilities out."""
-    graph, recurrent = GraphBuilder(), model.recurrent
-    tokens = graph.input("tokens", "int64", ("batch", "time"))
-    lengths = graph.input("lengths", "int32", ("batch",))
-    table = graph.constant(to_numpy(model.embedding.weight), name="embedding")
-    x = graph.transpose(graph.add("Gather", table, tokens), _TIME_MAJOR)
-    zeros = _zero_state(graph, recurrent, lengths)
-    states = [zeros] * len(STATE_NAMES[recurrent.cell])
-    y, _ = add_stack(graph, recurrent, x, lengths, states)
-    head = (to_numpy(model.head.weight), to_numpy(model.head.bias))
-    logits = _linear(graph, graph.transpose(y, _TIME_MAJOR), *head)
-    labels = graph.add("ArgMax", logits, axis=-1, keepdims=0)
-    graph.output(labels, "labels", "int64", ("batch", "time"))
-    probabilities = graph.add("Softmax", logits, axis=-1)
-    shape = ("batch", "time", len(model.label_names))
-    graph.output(probabilities, "probabilities", "float32", shape)
-    return graph
-
-
 def _state_inputs(graph: GraphBuilder, model: Recurrent) -> list[str]:
     shape = (model.num_layers * model.num_directions, "batch", model.hidden_size)
     return [graph.input(name, "float32", shape) for name in STATE_NAMES[model.cell]]
@@ -104,15 +85,6 @@ def _state_outputs(graph: GraphBuilder, model: Recurrent, states: list[str]) -> 
     shape = (model.num_layers * model.num_directions, "batch", model.hidden_size)
     for name, value in zip(STATE_NAMES[model.cell], states, strict=True):
         graph.output(value, f"{name}_next", "float32", shape)
-
-
-def _zero_state(graph: GraphBuilder, model: Recurrent, lengths: str) -> str:
-    """Zeros [L*D, B, H]."""
-    batch = graph.add("Shape", lengths)
-    layers = graph.constant([model.num_layers * model.num_directions], "int64")
-    width = graph.constant([model.hidden_size], "int64")
-    shape = graph.add("Concat", layers, batch, width, axis=0)
-    return graph.add("Expand", graph.constant([[[0.0]]]), shape)
 
 
 def _changed(graph: GraphBuilder, model: Forecaster, x: str, x_previous: str) -> str:

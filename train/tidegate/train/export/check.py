@@ -13,7 +13,7 @@ from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import check_contract
 from tidegate.train.export.parity import Provider, measure_parity
 from tidegate.train.export.rebuild import rebuild
-from tidegate.train.export.spec import Origin, build_spec, recurrent_of
+from tidegate.train.export.spec import Origin, build_spec, networks_of, scans_of
 from tidegate.v1 import model_spec_pb2 as pb
 
 # What a spec says of the model, and not of its history.
@@ -71,7 +71,7 @@ def check_file(
     _compare_specs(rebuilt.spec, expected)
     _compare_tensors("input", rebuilt.spec.inputs, file.graph.input)
     _compare_tensors("output", rebuilt.spec.outputs, file.graph.output)
-    check_contract(file, recurrent_of(reference))
+    check_contract(file, *networks_of(reference), scans=scans_of(reference))
     return Checked(rebuilt.spec, measure_parity(reference, rebuilt.spec, content, provider))
 
 
@@ -104,7 +104,7 @@ def _compare_specs(found: pb.ModelSpec, expected: pb.ModelSpec) -> None:
 
 
 def _agrees(found: Any, expected: Any) -> bool:  # noqa: ANN401 # JSON
-    """Whether what the file says is so; an older file may have no text for a field."""
+    """Whether what the file says is so; an older file may lack a field."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return all(_agrees(value, expected.get(key)) for key, value in found.items())
     if isinstance(found, list) and isinstance(expected, list):
@@ -112,7 +112,8 @@ def _agrees(found: Any, expected: Any) -> bool:  # noqa: ANN401 # JSON
     if isinstance(found, float) and isinstance(expected, float):
         # The model rounds to float32 what the spec holds as double.
         return math.isclose(found, expected, rel_tol=1e-6)
-    return found == "" or bool(found == expected)
+    unset = found == "" or str(found).endswith("_UNSPECIFIED")
+    return unset or bool(found == expected)
 
 
 def _compare_tensors(kind: str, declared: Any, actual: Any) -> None:  # noqa: ANN401 # repeated fields

@@ -66,8 +66,13 @@ def census(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in _nodes(model.graph))
 
 
-def check_contract(model: onnx.ModelProto, recurrent: Recurrent) -> None:
-    """Checks that a graph keeps the contract of the network's regularizers.
+def check_contract(model: onnx.ModelProto, *networks: Recurrent, scans: int = 0) -> None:
+    """Checks that a graph keeps the contract of the networks' regularizers.
+
+    Args:
+        model: the file.
+        networks: every one in it.
+        scans: that do not belong to a network, such as those of a CRF.
 
     Raises:
         ContractError: it does not; names the operators.
@@ -76,15 +81,24 @@ def check_contract(model: onnx.ModelProto, recurrent: Recurrent) -> None:
     random = sorted(name for name in found if name in _RANDOM or name.startswith("Random"))
     if random:
         raise ContractError(f"the graph holds {', '.join(random)}; inference draws nothing")
-    wanted = wanted_operators(recurrent)
+    wanted: Counter[str] = Counter()
+    for network in networks:
+        wanted.update(wanted_operators(network))
+    wanted["Scan"] += scans
     for name, count in wanted.items():
         if found[name] != count:
-            contract = network_contract(recurrent).value
+            asked = " and ".join(map(_described, networks))
             raise ContractError(
-                f"the graph holds {found[name]} {name} operators; the contract {contract!r} of "
-                f"{[one.name for one in recurrent.regularizers]} with cell={recurrent.cell!r} and "
-                f"num_layers={recurrent.num_layers} asks for {count}"
+                f"the graph holds {found[name]} {name} operators; {asked} asks for {count}"
             )
+
+
+def _described(recurrent: Recurrent) -> str:
+    return (
+        f"the contract {network_contract(recurrent).value!r} of "
+        f"{[one.name for one in recurrent.regularizers]} with cell={recurrent.cell!r} and "
+        f"num_layers={recurrent.num_layers}"
+    )
 
 
 def wanted_operators(recurrent: Recurrent) -> dict[str, int]:

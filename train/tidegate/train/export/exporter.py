@@ -12,7 +12,14 @@ from torch import nn
 from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import check_contract
 from tidegate.train.export.parity import measure_parity
-from tidegate.train.export.spec import METADATA_KEY, Origin, build_spec, recurrent_of, to_json
+from tidegate.train.export.spec import (
+    METADATA_KEY,
+    Origin,
+    build_spec,
+    networks_of,
+    scans_of,
+    to_json,
+)
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
 
@@ -57,7 +64,7 @@ def export_onnx(
     spec = build_spec(frozen, graph, origin)
     onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})
     onnx.checker.check_model(onnx_model, full_check=True)
-    check_contract(onnx_model, recurrent_of(frozen))
+    check_contract(onnx_model, *networks_of(frozen), scans=scans_of(frozen))
     spec.parity.CopyFrom(measure_parity(frozen, spec, onnx_model.SerializeToString()))
     onnx.helper.set_model_props(onnx_model, {METADATA_KEY: to_json(spec)})
     _write(path, onnx_model.SerializeToString())

@@ -1,6 +1,7 @@
 """A thin builder over onnx.helper: nodes, constants, inputs and outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import helper, numpy_helper
 OPSET = 22
 IR_VERSION = 10
 INT64 = int(onnx.TensorProto.INT64)
+INT32 = int(onnx.TensorProto.INT32)
 
 
 class TensorInfo(NamedTuple):
@@ -42,6 +44,16 @@ class GraphBuilder:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._counts: dict[str, int] = {}
         self._renamed: dict[str, str] = {}
+        self._scope = ""
+
+    @contextmanager
+    def scope(self, prefix: str) -> Iterator[None]:
+        """Puts a prefix before the names of parameters, for a second network of the kind."""
+        before, self._scope = self._scope, self._scope + prefix
+        try:
+            yield
+        finally:
+            self._scope = before
 
     def inner(self, prefix: str) -> "GraphBuilder":
         """A graph inside this one: it may use this one's values by their names."""
@@ -76,6 +88,8 @@ class GraphBuilder:
             name: of a parameter, by which it is found again; added once. Empty: a
                 new name, or that of an earlier small constant of the same value.
         """
+        if name:
+            name = self._scope + name
         if self._outer is not None:
             return self._outer.constant(value, dtype, name=name)
         array: NDArray[Any] = np.ascontiguousarray(np.asarray(value, dtype=dtype))

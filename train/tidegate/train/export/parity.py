@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tidegate.train.export.labelling import draw_characters, run_labeller
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
@@ -78,18 +79,17 @@ def measure_parity(
     """
     session = _session(file, provider)
     generator = torch.Generator().manual_seed(0)
+    timed = {output.name for output in spec.outputs if "time" in output.axes}
     parity = pb.Parity()
     for case in _cases(spec):
         inputs = _draw(model, spec, case, generator)
         names = [output.name for output in spec.outputs]
         found = dict(zip(names, session.run(names, inputs), strict=True))
-        expected = _run_torch(model, inputs)
-        if "labels" in found:
-            _add_labels(found, expected)
+        expected = _run_torch(model, inputs, found)
         real = np.arange(case.time) < inputs["lengths"][:, None]
         for name, reference in expected.items():
             outcome = found[name]
-            if reference.shape[:2] == real.shape:
+            if name in timed:
                 reference, outcome = reference[real], outcome[real]
             absolute, relative = _compare(name, case, reference, outcome)
             if absolute >= parity.max_absolute_error:
@@ -110,13 +110,6 @@ def _session(file: bytes, provider: Provider) -> onnxruntime.InferenceSession:
     return session
 
 
-def _add_labels(found: Arrays, expected: Arrays) -> None:
-    """A label is right if PyTorch finds none more probable than it."""
-    probabilities = expected["probabilities"]
-    chosen = np.take_along_axis(probabilities, found["labels"][..., None], axis=-1)
-    found["labels"], expected["labels"] = chosen, probabilities.max(axis=-1, keepdims=True)
-
-
 def _cases(spec: pb.ModelSpec) -> Iterator[Case]:
     states = (False, True) if spec.states else (False,)
     yield from itertools.starmap(Case, itertools.product(TIMES, BATCHES, (False, True), states))
@@ -134,6 +127,7 @@ def _draw(model: nn.Module, spec: pb.ModelSpec, case: Case, generator: torch.Gen
         first.name: values.astype(first.dtype),
         "lengths": lengths.numpy().astype(np.int32),
     }
+    inputs |= draw_characters(model, case.batch, case.time, generator)
     for state in spec.states:
         shape = [case.batch if axis == -1 else axis for axis in state.shape]
         inputs[state.input] = np.full(shape, state.initial_value, np.float32)
@@ -153,15 +147,15 @@ def _example(model: nn.Module, case: Case, generator: torch.Generator) -> Tensor
     return torch.randn(case.batch, case.time, model.input_size, generator=generator)
 
 
-def _run_torch(model: nn.Module, inputs: Arrays) -> dict[str, NDArray[Any]]:
+def _run_torch(model: nn.Module, inputs: Arrays, found: Arrays) -> Arrays:
     """The model's own outputs, by the names of the graph's."""
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    if isinstance(model, Labeller):
+        with torch.no_grad():
+            return run_labeller(model, tensors, found)
     lengths = tensors.pop("lengths").long()
     first, *states = tensors.values()
     with torch.no_grad():
-        if isinstance(model, Labeller):
-            logits = model(first, lengths)
-            return {"probabilities": logits.softmax(-1).numpy()}
         if isinstance(model, Forecaster):
             name, (result, new) = "quantiles", model(first, lengths, tuple(states))
         else:

@@ -8,7 +8,7 @@ Dimensions: L layers, D directions, G gates, H hidden, I input size.
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import onnx
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from tidegate.train.characters import CharacterEncoder, Normalization
 from tidegate.train.export.builders import head_scale
+from tidegate.train.export.characters import SCOPE
 from tidegate.train.export.contract import zones
 from tidegate.train.export.joints import SUFFIXES
 from tidegate.train.export.spec import METADATA_KEY, SPEC_VERSION
@@ -31,6 +33,7 @@ from tidegate.train.export.weights import (
 )
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.pooling import AttentionPooling
 from tidegate.train.rates import from_named
 from tidegate.train.recurrent import CellName, Recurrent
 from tidegate.train.regularizers import REGULARIZERS, Regularizer
@@ -93,10 +96,16 @@ def rebuild(file: onnx.ModelProto) -> Rebuilt:
 class _Weights:
     """The named weights of a graph."""
 
-    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], scope: str = "") -> None:
         self._tensors = tensors
+        self._scope = scope
+
+    def scoped(self, scope: str) -> "_Weights":
+        """Those of one of several networks."""
+        return _Weights(self._tensors, scope)
 
     def __getitem__(self, name: str) -> Array:
+        name = self._scope + name
         if name not in self._tensors:
             raise ValueError(
                 f"the graph has no weight {name!r}; was it written by export_onnx of this version "
@@ -106,7 +115,9 @@ class _Weights:
         return tensor
 
 
-def _recurrent(spec: pb.ModelSpec, weights: _Weights, *, input_size: int) -> Recurrent:
+def _recurrent(
+    spec: pb.ModelSpec | pb.Characters, weights: _Weights, *, input_size: int
+) -> Recurrent:
     network = spec.network
     if network.cell not in _CELLS:
         raise ValueError(f"spec.network.cell={network.cell} is unknown; update tidegate")
@@ -196,21 +207,51 @@ def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
 
 def _labeller(spec: pb.ModelSpec, weights: _Weights) -> Labeller:
     labelling, embedding = spec.labelling, weights["embedding"]
+    characters = None
+    if labelling.HasField("characters"):
+        characters = _characters(labelling.characters, weights.scoped(SCOPE))
+    size = embedding.shape[1]
     model = Labeller(
-        _recurrent(spec, weights, input_size=embedding.shape[1]),
+        _recurrent(spec, weights, input_size=size + (characters.output_size if characters else 0)),
         words=labelling.words,
         label_names=labelling.label_names,
-        embedding_size=embedding.shape[1],
+        embedding_size=size,
         lower_case=labelling.lower_case,
+        characters=characters,
+        decoder="crf" if labelling.decoder == pb.DECODER_CRF else "softmax",
+        sentence_label_names=labelling.sentence_label_names,
+        pooling="attention" if labelling.pooling == pb.POOLING_ATTENTION else "max",
     )
     _fill(model.embedding.weight, embedding, "embedding")
-    _fill_head(model.head, weights)
+    if model.head is not None:
+        _fill_head(model.head, weights)
+    if model.crf is not None:
+        for name, parameter in model.crf.named_parameters():
+            _fill(parameter, weights[f"crf_{name}"], f"crf_{name}")
+    if model.sentence_head is not None:
+        _fill_head(model.sentence_head, weights, "sentence")
+    if isinstance(model.pooling, AttentionPooling):
+        _fill_head(model.pooling.hidden, weights, "pooling")
+        _fill(model.pooling.score.weight, weights["pooling_v"].T, "pooling_v")
     return model
 
 
-def _fill_head(head: nn.Linear, weights: _Weights) -> None:
-    _fill(head.weight, weights["head_W"].T, "head_W")
-    _fill(head.bias, weights["head_B"], "head_B")
+def _characters(spec: pb.Characters, weights: _Weights) -> CharacterEncoder:
+    embedding = weights["embedding"]
+    encoder = CharacterEncoder(
+        _recurrent(spec, weights, input_size=embedding.shape[1]),
+        characters=spec.characters,
+        embedding_size=embedding.shape[1],
+        max_characters=spec.max_characters,
+        normalization=cast("Normalization", spec.normalization),
+    )
+    _fill(encoder.embedding.weight, embedding, f"{SCOPE}embedding")
+    return encoder
+
+
+def _fill_head(head: nn.Linear, weights: _Weights, name: str = "head") -> None:
+    _fill(head.weight, weights[f"{name}_W"].T, f"{name}_W")
+    _fill(head.bias, weights[f"{name}_B"], f"{name}_B")
 
 
 def _regularizer(spec: pb.RegularizerSpec) -> Regularizer:

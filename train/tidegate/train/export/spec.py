@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 from google.protobuf import json_format
 from torch import nn
 
+from tidegate.train.characters import CharacterEncoder
 from tidegate.train.export.contract import network_contract, regularizer_contract
+from tidegate.train.export.crf import SCANS
 from tidegate.train.export.graph import GraphBuilder, TensorInfo
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.pooling import AttentionPooling
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import Contract, Regularizer
 from tidegate.v1 import model_spec_pb2 as pb
@@ -49,11 +52,10 @@ class Origin(NamedTuple):
 def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.ModelSpec:
     """The spec of a model and its graph, without the parity still to be measured."""
     recurrent = recurrent_of(model)
-    direction = pb.DIRECTION_BIDIRECTIONAL if recurrent.bidirectional else pb.DIRECTION_CAUSAL
     spec = pb.ModelSpec(
         spec_version=SPEC_VERSION,
         task=_task(model),
-        direction=direction,
+        direction=_direction(recurrent),
         network=_network(recurrent),
         inputs=[_tensor(info) for info in graph.inputs],
         outputs=[_tensor(info) for info in graph.outputs],
@@ -71,10 +73,7 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
     if isinstance(model, Forecaster):
         spec.forecast.CopyFrom(_forecast(model))
     if isinstance(model, Labeller):
-        spec.labelling.label_names.extend(model.label_names)
-        spec.labelling.words.extend(model.words)
-        spec.labelling.lower_case = model.lower_case
-        spec.labelling.vocabulary_digest = vocabulary_digest(model.words)
+        spec.labelling.CopyFrom(_labelling(model))
     return spec
 
 
@@ -88,6 +87,17 @@ def recurrent_of(model: nn.Module) -> Recurrent:
     if not isinstance(recurrent, Recurrent):
         raise TypeError(f"model.recurrent is a {type(recurrent).__name__}; give a Recurrent")
     return recurrent
+
+
+def networks_of(model: nn.Module) -> list[Recurrent]:
+    """Every network of a model."""
+    characters = model.characters if isinstance(model, Labeller) else None
+    return [recurrent_of(model), *([characters.recurrent] if characters else [])]
+
+
+def scans_of(model: nn.Module) -> int:
+    """Scans of the graph that belong to no network."""
+    return SCANS if isinstance(model, Labeller) and model.crf is not None else 0
 
 
 def vocabulary_digest(words: Sequence[str]) -> str:
@@ -117,6 +127,10 @@ def _network(recurrent: Recurrent) -> pb.Network:
     )
 
 
+def _direction(recurrent: Recurrent) -> pb.Direction.ValueType:
+    return pb.DIRECTION_BIDIRECTIONAL if recurrent.bidirectional else pb.DIRECTION_CAUSAL
+
+
 def _tensor(info: TensorInfo) -> pb.TensorSpec:
     """Fixed axes are sizes; their names follow from the tensor's meaning."""
     names = _AXES.get(info.name, ())
@@ -137,6 +151,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "output": ("batch", "time", "hidden"),
     "quantiles": ("batch", "time", "horizon", "targets", "quantiles"),
     "probabilities": ("batch", "time", "labels"),
+    "sentence_probabilities": ("batch", "labels"),
 }
 
 
@@ -168,6 +183,37 @@ def _forecast(model: Forecaster) -> pb.ForecastSpec:
             differenced=[bool(flag) for flag in model.differenced.tolist()],
             level=model.level.tolist(),
         ),
+    )
+
+
+def _labelling(model: Labeller) -> pb.LabellingSpec:
+    spec = pb.LabellingSpec(
+        label_names=model.label_names,
+        words=model.words,
+        lower_case=model.lower_case,
+        vocabulary_digest=vocabulary_digest(model.words),
+    )
+    if model.label_names:
+        spec.decoder = pb.DECODER_SOFTMAX if model.crf is None else pb.DECODER_CRF
+    if model.pooling is not None:
+        spec.sentence_label_names.extend(model.sentence_label_names)
+        attends = isinstance(model.pooling, AttentionPooling)
+        spec.pooling = pb.POOLING_ATTENTION if attends else pb.POOLING_MAX
+    if model.characters is not None:
+        spec.characters.CopyFrom(_characters(model.characters))
+    return spec
+
+
+def _characters(encoder: CharacterEncoder) -> pb.Characters:
+    recurrent = encoder.recurrent
+    return pb.Characters(
+        characters=encoder.characters,
+        max_characters=encoder.max_characters,
+        normalization=encoder.normalization,
+        network=_network(recurrent),
+        direction=_direction(recurrent),
+        regularizers=[_regularizer(one, recurrent) for one in recurrent.regularizers],
+        contract=_CONTRACTS[network_contract(recurrent)],
     )
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tidegate.train.data.buckets import batches
 from tidegate.train.data.sentences import SentenceSplit
-from tidegate.train.evaluate.labelling import encode_labels, predict
+from tidegate.train.data.spans import are_span_labels
+from tidegate.train.evaluate.labelling import encode, predict
 from tidegate.train.labeller import Labeller
-from tidegate.train.losses import label_loss
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,21 @@ class LabellingTask:
     sentences: SentenceSplit
     tokens: int
     seed: int = 0
-    monitor: ClassVar[str] = "validation_accuracy"
     higher_is_better: ClassVar[bool] = True
+
+    @property
+    def monitor(self) -> str:
+        """What chooses the best epoch.
+
+        Sentences that are right in all (words and whole), or spans (F1), or words
+        or sentences (accuracy): whatever the model's labels allow first.
+        """
+        model = self.model
+        if model.label_names and model.sentence_label_names:
+            return "validation_exact_match"
+        if model.sentence_label_names:
+            return "validation_sentence_accuracy"
+        return "validation_f1" if are_span_labels(model.label_names) else "validation_accuracy"
 
     def losses(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
         """Yields the loss of each batch, every sentence once.
@@ -40,16 +53,16 @@ class LabellingTask:
             start: batches that are done.
         """
         train = self.sentences.train
-        tokens = [self.model.encode(one.words) for one in train]
-        labels = [encode_labels(self.model, one) for one in train]
+        sentences = [encode(self.model, one) for one in train]
         seed = self.seed * 1_000_003 + epoch
-        for _, batch in islice(batches(tokens, labels, self.tokens, seed=seed), start, None):
-            yield label_loss(self.model(batch.tokens, batch.lengths), batch.labels)
+        for _, batch in islice(batches(sentences, self.tokens, seed=seed), start, None):
+            scores = self.model(batch.tokens, batch.lengths, batch.chars)
+            yield self.model.loss(scores, batch.labels, batch.sentence_labels, batch.lengths)
 
     def validate(self) -> dict[str, float]:
-        """The accuracy over the words of the validation part."""
+        """The scores of the validation part."""
         answers = predict(self.model, self.sentences.validation, self.tokens)
-        return {self.monitor: answers.accuracy}
+        return {f"validation_{name}": value for name, value in answers.metrics().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: no sentence depends on another."""
