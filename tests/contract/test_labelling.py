@@ -1,23 +1,30 @@
 """A labeller is the same in NumPy, PyTorch, ONNX Runtime and over gRPC."""
 
+import asyncio
 import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from support import numpy_labeller
+from support.executor import HeldExecutor
 from support.models import Session, character_labeller, crf_labeller, joint_labeller
 from support.server import running_server
 from tidegate.client import Client
 from tidegate.client.__main__ import main as command
+from tidegate.serve.annotate import Annotation, Annotator
 from tidegate.serve.encode import Encoder
 from tidegate.serve.errors import LoadError
 from tidegate.serve.inspection import describe
+from tidegate.serve.model import Model, load_model
 from tidegate.serve.operators import check_contract, count_operators
+from tidegate.serve.runner import Runner
+from tidegate.serve.settings import Settings
 from tidegate.train import ParityError, Zoneout, export_onnx
 from tidegate.train.crf import LinearChainCRF
 from tidegate.train.export import labelling
@@ -252,3 +259,43 @@ def test_a_labeller_is_shown_with_all_that_it_reads_and_says(tmp_path: Path) -> 
     assert shown["characters"] == "14, at most 6 of a word"
     shown = dict(describe(export_onnx(joint_labeller(words=False), tmp_path / "m.onnx")))
     assert shown["sentence labels"] == "order, remark (max pooling)"
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("labeller") / "m.onnx"
+    export_onnx(character_labeller(), path)
+    return load_model("m", "1", path, Settings(provider="cpu"))
+
+
+@given(
+    requests=st.lists(
+        st.lists(st.lists(st.text("acdeg\u00e9", max_size=7), min_size=1, max_size=9), max_size=4),
+        min_size=1,
+        max_size=4,
+    ),
+    max_rows=st.integers(1, 90),
+)
+@hypothesis_settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_words_of_any_length_share_runs_and_change_no_bit(
+    loaded: Model, requests: list[list[list[str]]], max_rows: int
+) -> None:
+    async def annotate(settings: Settings, *wanted: list[list[str]]) -> list[list[Annotation]]:
+        executor = HeldExecutor()
+        executor.release_at_once = True
+        annotator = Annotator(loaded, Runner(settings, executor), settings)
+        return await asyncio.gather(*(annotator.annotate(one) for one in wanted))
+
+    async def check() -> None:
+        together = await annotate(Settings(max_batch_rows=max_rows), *requests)
+        for sentences, answers in zip(requests, together, strict=True):
+            for sentence, answer in zip(sentences, answers, strict=True):
+                assert await annotate(Settings(), [sentence]) == [[answer]]
+
+    asyncio.run(check())
+
+
+def test_a_word_counts_as_the_characters_that_its_model_reads(loaded: Model) -> None:
+    assert loaded.steps_per_row == 6
