@@ -47,6 +47,7 @@ def test_only_two_directions_see_the_words_to_the_right(bidirectional: bool) -> 
             "decoder='crf' needs label_names",
         ),
         ({"decoder": "viterbi"}, "decoder='viterbi' is unknown; use one of 'softmax', 'crf'"),
+        ({"embedding_std": 0}, "embedding_std=0 is out of range; give one above 0"),
         ({"embedding_size": 4}, "recurrent.input_size=5, .* takes 4 and True"),
         ({"embedding_size": 0}, "embedding_size=0 is out of range"),
     ],
@@ -89,3 +90,20 @@ def test_the_loss_is_that_of_the_words_plus_that_of_the_sentences() -> None:
     # The second sentence's own label does not count.
     sentence = scores.sentences[0].log_softmax(-1)[1]
     torch.testing.assert_close(loss, -torch.stack(words).mean() - sentence)
+
+
+def test_the_embeddings_begin_as_spread_as_is_asked() -> None:
+    words = ("<pad>", "<unk>", *map(str, range(2000)))
+    spread = []
+    for std in (1.0, 0.1):
+        torch.manual_seed(0)
+        model = Labeller(
+            Recurrent("lstm", 5, 8),
+            words=words,
+            label_names=("X",),
+            embedding_size=5,
+            embedding_std=std,
+        )
+        assert (model.embedding.weight[0] == 0).all()
+        spread.append(model.embedding.weight[1:].std().item())
+    assert spread == pytest.approx([1.0, 0.1], rel=0.05)

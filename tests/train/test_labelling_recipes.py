@@ -45,6 +45,7 @@ def config(tmp_path: Path) -> Config:
                     "min_count": 1,
                     "regularizers": [{"name": "zaremba", "p": 0.1, "granularity": "sequence"}],
                 },
+                "embedding_std": 0.5,
                 "word_dropout": 0.1,
             },
             "training": {"epochs": 20, "learning_rate": 0.05, "patience": 20},

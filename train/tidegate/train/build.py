@@ -123,6 +123,7 @@ def build_labeller(config: Config, data: SentenceSplit) -> Labeller:
         decoder=config.model.decoder,
         sentence_label_names=sentence_label_names(data.train),
         pooling=config.model.pooling,
+        embedding_std=config.model.embedding_std,
     )
 
 

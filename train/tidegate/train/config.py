@@ -179,6 +179,9 @@ class ModelConfig(_Section):
     merge: Literal["concat", "sum"] = "concat"
     reset_after: bool = Field(default=True, description="GRU: torch's flavour; false: the paper's.")
     embedding_size: int = Field(default=64, ge=1, le=8192, description="Of labelling's words.")
+    embedding_std: float = Field(
+        default=1.0, gt=0, description="Standard deviation of the embeddings' first values."
+    )
     characters: CharactersConfig | None = Field(
         default=None, description="Labelling: also reads characters."
     )

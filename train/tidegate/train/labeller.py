@@ -68,6 +68,8 @@ class Labeller(nn.Module):
         sentence_label_names: names of the M labels of whole sentences, such as
             intents; empty: sentences have none.
         pooling: "max" or "attention"; how a sentence becomes one vector.
+        embedding_std: standard deviation of the embeddings' first values. 1 is
+            torch's; a smaller one keeps words that are seldom seen from being noise.
 
     Raises:
         ValueError: the vocabulary, the labels or the sizes do not fit.
@@ -86,12 +88,15 @@ class Labeller(nn.Module):
         decoder: Decoder = "softmax",
         sentence_label_names: Sequence[str] = (),
         pooling: PoolingName = "max",
+        embedding_std: float = 1.0,
     ) -> None:
         super().__init__()
         check_positive("embedding_size", embedding_size)
         check_choice("decoder", decoder, DECODERS)
         if not 0 <= word_dropout < 1:
             raise ValueError(f"word_dropout={word_dropout!r} is no probability below 1")
+        if not embedding_std > 0:
+            raise ValueError(f"embedding_std={embedding_std!r} is out of range; give one above 0")
         _check_names(words, label_names, sentence_label_names)
         if decoder == "crf" and not label_names:
             raise ValueError("decoder='crf' needs label_names: it decodes the labels of words")
@@ -110,6 +115,8 @@ class Labeller(nn.Module):
         self.characters = characters
         self.word_dropout = word_dropout
         self.embedding = nn.Embedding(len(words), embedding_size, padding_idx=0)
+        with torch.no_grad():
+            self.embedding.weight.mul_(embedding_std)
         size, N, M = recurrent.output_size, len(label_names), len(sentence_label_names)
         self.head = nn.Linear(size, N) if N else None
         self.crf = LinearChainCRF(N) if decoder == "crf" else None
