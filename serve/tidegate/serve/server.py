@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from tidegate.serve.calls import ByteCounter
 from tidegate.serve.connections import channel_options
 from tidegate.serve.decoding import DecodingInterceptor
+from tidegate.serve.health import HealthServicer
 from tidegate.serve.metrics import MetricsServer
 from tidegate.serve.rollover import Rollover
 from tidegate.serve.security import Security
@@ -38,8 +39,6 @@ STORE_NAME = "tidegate.state_store"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _IDLE_CHECK_SECONDS = 0.02
-# Time for the last answers, which may be on their way still.
-_ANSWER_SECONDS = 0.2
 # Time to write the last states, also after a drain that took all of its own.
 _STORE_SECONDS = 1.0
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Server:
             options=channel_options(settings),
         )
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._servicer, self._server)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -147,7 +146,7 @@ class Server:
         stopping = asyncio.create_task(self._server.stop(seconds))
         while not (stopping.done() or self._service.is_idle):
             await asyncio.wait([stopping], timeout=_IDLE_CHECK_SECONDS)
-        await self._server.stop(min(seconds, _ANSWER_SECONDS))
+        self._health.end_watches()
         await stopping
 
     async def _end_slow_readers(self) -> None:
