@@ -295,7 +295,7 @@ class Client:
         return to_frame(dict(zip(chunks, forecasts, strict=True)), spec, key)
 
     async def annotate(self, model: str, sentences: Iterable[Sequence[str]]) -> list[Annotation]:
-        """A label for each token of each sentence; any number of sentences."""
+        """Labels of tokens, of sentences or of both; any number of sentences."""
         annotations: list[Annotation] = []
         for request in requests.annotation_requests(model, sentences):
             annotations += requests.annotations_of(await self._ask("AnnotateSentences", request))
