@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.train.config import load, nested
-from tidegate.train.config_errors import ConfigError
+from tidegate.train.config import ConfigError, load, nested
 from tidegate.train.presets import awd
 from tidegate.train.regularizers import (
     EmbeddingDropout,

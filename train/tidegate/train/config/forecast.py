@@ -1,0 +1,30 @@
+"""``[forecast]``: what a forecast says."""
+
+from itertools import pairwise
+
+from pydantic import Field, field_validator
+
+from tidegate.train.config.section import Section
+
+
+class ForecastConfig(Section):
+    """``[forecast]``: what a forecast says."""
+
+    horizon: int = Field(default=1, ge=1, le=10_000, description="Steps ahead.")
+    quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+    season: int | None = Field(
+        default=None, ge=1, description="Rows of a season; None: by frequency."
+    )
+    warmup: int | None = Field(
+        default=None, ge=0, description="Rows read before a part is scored in training; None: all."
+    )
+
+    @field_validator("quantile_levels")
+    @classmethod
+    def _are_levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        ascending = all(a < b for a, b in pairwise(levels))
+        if not levels or not ascending or levels[0] <= 0 or levels[-1] >= 1:
+            raise ValueError(f"{list(levels)} must be ascending and lie between 0 and 1")
+        if 0.5 not in levels:
+            raise ValueError(f"{list(levels)} lack 0.5; the median is the point forecast")
+        return levels
