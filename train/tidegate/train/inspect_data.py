@@ -5,10 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from tidegate.train import config
-from tidegate.train.build import find_sentence_files, load_data
+from tidegate.train.build import load_data
 from tidegate.train.data.catalog import find_dataset, sentence_files
 from tidegate.train.data.check import PARTS, Checked, check_files, count, notices
 from tidegate.train.data.sentences import SentenceSplit
+from tidegate.train.tasks.labelling import find_sentence_files
 
 
 def check(name: str) -> Checked:

@@ -7,48 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 
-from tidegate.train import checkpoint, interrupted_run, plots, tracking
+from tidegate.train import checkpoint, interrupted_run, tracking
 from tidegate.train.build import Data, Model, build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
-from tidegate.train.data.sentences import SentenceSplit, ambiguous_words
-from tidegate.train.data.series import Part, SeriesSplit
-from tidegate.train.evaluate.backtest import Backtest, backtest
-from tidegate.train.evaluate.forecasting import by_horizon, forecast_metrics
-from tidegate.train.evaluate.labelling import Answers, predict
+from tidegate.train.data.series import Part
 from tidegate.train.export import export_onnx
-from tidegate.train.fit import (
-    Epoch,
-    Fitted,
-    ForecastingTask,
-    LabellingTask,
-    Optimization,
-    Task,
-    fit,
-)
-from tidegate.train.forecaster import Forecaster
+from tidegate.train.fit import Epoch, Fitted, Optimization, fit
 from tidegate.train.interrupted_run import InterruptedRun
-from tidegate.train.labeller import Labeller
+from tidegate.train.tasks import TASKS, Evaluation
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
 DEFAULT_OUTPUT = Path(".tidegate/models")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a part, and the predictions that they are of.
-
-    Attributes:
-        metrics: by name.
-        predictions: forecasts, or labels given.
-    """
-
-    metrics: dict[str, float]
-    predictions: Backtest | Answers
 
 
 @dataclass(frozen=True)
@@ -71,7 +45,7 @@ class Result:
     data: Data
     model: Model
     fitted: Fitted
-    evaluation: Evaluation
+    evaluation: Evaluation[Any]
     path: Path
     spec: ModelSpec
     run_id: str
@@ -159,15 +133,14 @@ def train(
         resume: as :func:`tidegate.train.fit.fit` takes it.
         save: likewise.
     """
-    section = config.training
+    section, task = config.training, TASKS[config.task]
     torch.manual_seed(config.seed)
     hooks: list[Callable[[Epoch], None]] = []
     if tracked is not None:
         hooks.append(lambda epoch: tracked.log_metrics(epoch.metrics, epoch.number))
-        if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
-            hooks.append(_picture_hook(config, model, data, tracked))
+        hooks += task.after_epoch(config, model, data, tracked)
     return fit(
-        build_task(config, model, data),
+        task.fit_task(config, model, data),
         build_optimization(config),
         epochs=section.epochs,
         patience=section.patience,
@@ -184,73 +157,22 @@ def build_optimization(config: Config) -> Optimization:
     return Optimization(**{one.name: getattr(section, one.name) for one in fields(Optimization)})
 
 
-def build_task(config: Config, model: Model, data: Data) -> Task:
-    """Model and data as the loop takes them.
-
-    Raises:
-        TypeError: the one is for sentences and the other for series.
-    """
-    section = config.training
-    if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
-        return ForecastingTask(
-            model,
-            [data],
-            section.lanes,
-            section.bptt,
-            config.seed,
-            config.forecast.warmup,
-            section.persistent_masks,
-        )
-    if isinstance(model, Labeller) and isinstance(data, SentenceSplit):
-        return LabellingTask(model, data, section.tokens, config.seed)
-    raise TypeError(f"a {type(model).__name__} does not learn from a {type(data).__name__}")
+def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> Evaluation[Any]:
+    """Scores a model on one part; the predictions are of the task's own type."""
+    return TASKS[config.task].evaluate(config, model, data, part)
 
 
-def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> Evaluation:
-    """Scores a model on one part.
-
-    Raises:
-        TypeError: model and data are for different tasks.
-    """
-    if isinstance(model, Forecaster) and isinstance(data, SeriesSplit):
-        forecasts = backtest(model, data, part)
-        return Evaluation(forecast_metrics(forecasts, config.forecast.season), forecasts)
-    if isinstance(model, Labeller) and isinstance(data, SentenceSplit):
-        answers = predict(model, getattr(data, part))
-        metrics = answers.metrics()
-        if model.label_names:
-            words = ambiguous_words(data.train, lower_case=model.lower_case)
-            ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
-            metrics["accuracy_ambiguous"] = ambiguous
-        return Evaluation(metrics, answers)
-    raise TypeError(f"a {type(model).__name__} is not scored on a {type(data).__name__}")
-
-
-def report(config: Config, evaluation: Evaluation, tracked: tracking.Run) -> None:
+def report(config: Config, evaluation: Evaluation[Any], tracked: tracking.Run) -> None:
     """Logs scores, tables and figures of the test part."""
     tracked.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
-    match evaluation.predictions:
-        case Backtest() as forecasts:
-            table = by_horizon(forecasts, config.forecast.season)
-            tracked.log_figure(plots.forecast_figure(forecasts), "forecast.png")
-            tracked.log_figure(plots.horizon_figure(table), "by_horizon.png")
-            tracked.log_table(table, "by_horizon.json")
-        case Answers() as answers:
-            for name, table in answers.tables().items():
-                tracked.log_table(table, f"{name}.json")
-            for name, (counts, names) in answers.confusions().items():
-                if len(names) <= plots.MOST_LABELS:
-                    figure = plots.confusion_figure(counts, names)
-                    tracked.log_figure(figure, f"{name}.png")
-        case _:
-            assert_never(evaluation.predictions)
+    TASKS[config.task].report(config, evaluation, tracked)
 
 
 def export(
     config: Config,
     model: Model,
     data: Data,
-    evaluation: Evaluation,
+    evaluation: Evaluation[Any],
     path: str | Path,
     tracked: tracking.Run | None = None,
 ) -> ModelSpec:
@@ -279,14 +201,3 @@ def score(data: Data, fitted: Fitted) -> tracking.Score:
     return tracking.Score(
         metric, fitted.best.metrics[metric], fitted.higher_is_better, data.digest()
     )
-
-
-def _picture_hook(
-    config: Config, model: Forecaster, data: SeriesSplit, tracked: tracking.Run
-) -> Callable[[Epoch], None]:
-    def draw(epoch: Epoch) -> None:
-        if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
-            forecasts = backtest(model, data, "validation", config.forecast.warmup)
-            tracked.log_picture("forecast", plots.forecast_figure(forecasts), epoch.number)
-
-    return draw

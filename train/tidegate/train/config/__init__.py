@@ -2,7 +2,7 @@
 
 The command line wins over the environment (``TIDEGATE_TRAINING__EPOCHS=5``),
 which wins over the file. One file here is one section of the TOML file. Only
-:mod:`tidegate.train.build` and :mod:`tidegate.train.job` see a :class:`Config`;
+the run sees a :class:`Config` (:mod:`tidegate.train.job`, ``build``, ``tasks``);
 everything else takes plain arguments.
 """
 

@@ -1,0 +1,15 @@
+"""The tasks by name: one file for each, and here what all have in common."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate.train.tasks.definition import Evaluation, TaskDefinition
+from tidegate.train.tasks.forecasting import Forecasting
+from tidegate.train.tasks.labelling import Labelling
+
+TASKS: Mapping[str, TaskDefinition[Any, Any, Any]] = {
+    "forecasting": Forecasting(),
+    "labelling": Labelling(),
+}
+
+__all__ = ["TASKS", "Evaluation", "TaskDefinition"]

@@ -1,0 +1,75 @@
+"""What a task is to a run: data, a model, a loss, scores and what is shown of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from torch import nn
+
+from tidegate.train import fit, tracking
+from tidegate.train.config import Config
+from tidegate.train.data.series import Part
+
+DataT = TypeVar("DataT")
+ModelT = TypeVar("ModelT", bound=nn.Module)
+PredictionsT = TypeVar("PredictionsT")
+
+
+@dataclass(frozen=True)
+class Evaluation(Generic[PredictionsT]):
+    """Scores of a part, and the predictions that they are of.
+
+    Attributes:
+        metrics: by name.
+        predictions: of the task's own type, such as forecasts or labels given.
+    """
+
+    metrics: dict[str, float]
+    predictions: PredictionsT
+
+
+class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
+    """One task: every step of a run that differs between tasks."""
+
+    @abstractmethod
+    def load_data(self, config: Config) -> DataT:
+        """Loads the data set of a configuration, split into its three parts.
+
+        Raises:
+            ValueError: it is not there, or does not fit the configuration.
+        """
+
+    @abstractmethod
+    def build_model(self, config: Config, data: DataT) -> ModelT:
+        """Builds the untrained model; what it knows of the data is of the training part.
+
+        Raises:
+            ValueError: configuration and data do not fit each other.
+        """
+
+    @abstractmethod
+    def fit_task(self, config: Config, model: ModelT, data: DataT) -> fit.Task:
+        """Model and data as the loop takes them."""
+
+    def after_epoch(
+        self,
+        config: Config,  # noqa: ARG002 - for those that draw
+        model: ModelT,  # noqa: ARG002
+        data: DataT,  # noqa: ARG002
+        tracked: tracking.Run,  # noqa: ARG002
+    ) -> Sequence[Callable[[fit.Epoch], None]]:
+        """What is called after every epoch, such as the drawing of a picture."""
+        return ()
+
+    @abstractmethod
+    def evaluate(
+        self, config: Config, model: ModelT, data: DataT, part: Part
+    ) -> Evaluation[PredictionsT]:
+        """Scores a model on one part."""
+
+    @abstractmethod
+    def report(
+        self, config: Config, evaluation: Evaluation[PredictionsT], tracked: tracking.Run
+    ) -> None:
+        """Logs tables and figures of the test part."""

@@ -1,0 +1,127 @@
+"""Labelling: a whole sentence, a label for each word or for the sentence."""
+
+from typing_extensions import override
+
+from tidegate.train import fit, plots, tracking
+from tidegate.train.characters import CharacterEncoder
+from tidegate.train.config import Config
+from tidegate.train.data.catalog import find_dataset, sentence_files
+from tidegate.train.data.homographs import generate_homographs
+from tidegate.train.data.sentence_files import Layout, SentenceFiles
+from tidegate.train.data.sentences import (
+    SentenceSplit,
+    ambiguous_words,
+    character_list,
+    label_names,
+    sentence_label_names,
+    vocabulary,
+)
+from tidegate.train.data.series import Part
+from tidegate.train.depth import warn_if_deep
+from tidegate.train.evaluate.labelling import Answers, predict
+from tidegate.train.labeller import Labeller
+from tidegate.train.recurrent import Recurrent
+from tidegate.train.tasks.definition import Evaluation, TaskDefinition
+from tidegate.train.tasks.recurrent import build_recurrent
+
+
+class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
+    """``task = "labelling"``."""
+
+    @override
+    def load_data(self, config: Config) -> SentenceSplit:
+        if find_dataset(config.dataset.name).format:
+            return find_sentence_files(config).read()
+        return generate_homographs(config.dataset.sentences, seed=config.seed)
+
+    @override
+    def build_model(self, config: Config, data: SentenceSplit) -> Labeller:
+        warn_if_deep(config.model.num_layers, sum(map(len, data.train)))
+        section = config.dataset
+        characters = _build_characters(config, data)
+        width = config.model.embedding_size + (characters.output_size if characters else 0)
+        return Labeller(
+            build_recurrent(config, width),
+            words=vocabulary(
+                data.train, min_count=section.min_count, lower_case=section.lower_case
+            ),
+            label_names=label_names(data.train),
+            embedding_size=config.model.embedding_size,
+            lower_case=section.lower_case,
+            characters=characters,
+            word_dropout=config.model.word_dropout,
+            decoder=config.model.decoder,
+            sentence_label_names=sentence_label_names(data.train),
+            pooling=config.model.pooling,
+            embedding_std=config.model.embedding_std,
+        )
+
+    @override
+    def fit_task(self, config: Config, model: Labeller, data: SentenceSplit) -> fit.Task:
+        return fit.LabellingTask(model, data, config.training.tokens, config.seed)
+
+    @override
+    def evaluate(
+        self,
+        config: Config,
+        model: Labeller,
+        data: SentenceSplit,
+        part: Part,
+    ) -> Evaluation[Answers]:
+        answers = predict(model, getattr(data, part))
+        metrics = answers.metrics()
+        if model.label_names:
+            words = ambiguous_words(data.train, lower_case=model.lower_case)
+            ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
+            metrics["accuracy_ambiguous"] = ambiguous
+        return Evaluation(metrics, answers)
+
+    @override
+    def report(
+        self,
+        config: Config,
+        evaluation: Evaluation[Answers],
+        tracked: tracking.Run,
+    ) -> None:
+        answers = evaluation.predictions
+        for name, table in answers.tables().items():
+            tracked.log_table(table, f"{name}.json")
+        for name, (counts, names) in answers.confusions().items():
+            if len(names) <= plots.MOST_LABELS:
+                tracked.log_figure(plots.confusion_figure(counts, names), f"{name}.png")
+
+
+def find_sentence_files(config: Config) -> SentenceFiles:
+    """Where the sentences of ``[dataset]`` are.
+
+    Raises:
+        ValueError: the data set is not one of files of sentences, or not known.
+    """
+    section = config.dataset
+    layout = Layout(section.encoding, section.word_column, section.label_column, section.scheme)
+    return sentence_files(
+        find_dataset(section.name), path=section.path, files=section.files, layout=layout
+    )
+
+
+def _build_characters(config: Config, data: SentenceSplit) -> CharacterEncoder | None:
+    section = config.model.characters
+    if section is None:
+        return None
+    recurrent = Recurrent(
+        section.cell,
+        section.embedding_size,
+        section.hidden_size,
+        section.num_layers,
+        bidirectional=section.bidirectional,
+        regularizers=[one.build() for one in section.regularizers],
+    )
+    return CharacterEncoder(
+        recurrent,
+        characters=character_list(
+            data.train, min_count=section.min_count, normalization=section.normalization
+        ),
+        embedding_size=section.embedding_size,
+        max_characters=section.max_characters,
+        normalization=section.normalization,
+    )
