@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice
-from tidegate.train.recurrent import CELLS, CellName, Merge, Recurrent
+from tidegate.train.recurrent import CellName, Merge, Recurrent
+from tidegate.train.recurrent_base import CELLS
 from tidegate.train.regularizers import Regularizer
 
 _GATES: dict[int, CellName] = {4: "lstm", 3: "gru", 1: "rnn"}
