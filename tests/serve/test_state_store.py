@@ -510,6 +510,35 @@ def test_health_names_the_store_apart(models: Path, key_file: Path, store: Redis
         watch.cancel()
 
 
+@needs_redis
+async def test_the_password_is_that_of_its_file_at_each_connection(
+    tmp_path: Path, replica: Replica, database: redis.Redis
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("first\n")
+    database.config_set("requirepass", "first")
+    async with replica(state_store_password_file=password) as one:
+        await Wire(one).start("gru", "a")
+        password.write_text("second")
+        database.config_set("requirepass", "second")
+        # Connections made before the change would go on.
+        database.client_kill_filter(_type="normal", skipme=True)
+        await Wire(one).start("gru", "b")
+        await flush(one)
+        assert database.exists("tidegate/gru/1/a", "tidegate/gru/1/b") == 2
+
+
+def test_a_password_file_that_cannot_be_used_is_refused(key_file: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    options: dict[str, Any] = {"checkpoint_key_file": key_file}
+    options["state_store_password_file"] = missing
+    with pytest.raises(ValueError, match=r"state_store_password_file .*missing cannot be read"):
+        open_store(Settings(state_store="redis://localhost/0", **options))
+    with pytest.raises(ValueError, match="state_store has a user or a password") as refused:
+        open_store(Settings(state_store="redis://:secret@localhost/0", **options))
+    assert "secret" not in str(refused.value)
+
+
 def test_a_store_that_cannot_work_is_refused_without_its_password(key_file: Path) -> None:
     with pytest.raises(ValueError, match="redis needs --checkpoint-key-file"):
         open_store(Settings(state_store="redis://:secret@localhost/0"))

@@ -140,6 +140,8 @@ class StreamSettings:
         max_key_bytes: Length of a series key in UTF-8.
         state_store: Where states are besides this process: "memory" is nowhere
             else, redis://HOST:PORT/DB lets any replica go on with a series.
+        state_store_password_file: File of the store's password, read again for
+            each connection; in place of one in the address, which all can read.
         state_ttl_seconds: Time the store keeps a state that nobody changes.
         state_timeout_seconds: Time the store has to answer.
         max_rows_per_chunk: Observations of one series in one message.
@@ -156,6 +158,7 @@ class StreamSettings:
     max_series_per_stream: int = 16_384
     max_key_bytes: int = 256
     state_store: str = "memory"
+    state_store_password_file: Path | None = None
     state_ttl_seconds: float = 86_400.0
     state_timeout_seconds: float = 2.0
     max_rows_per_chunk: int = 8_192

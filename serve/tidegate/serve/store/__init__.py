@@ -35,4 +35,9 @@ def open_store(settings: Settings) -> RedisStore | None:
         from tidegate.serve.store.redis_store import RedisStore
     except ModuleNotFoundError as error:
         raise ValueError("state_store redis needs pip install 'tidegate[redis]'") from error
-    return RedisStore(url, settings.state_ttl_seconds, settings.state_timeout_seconds)
+    return RedisStore(
+        url,
+        settings.state_ttl_seconds,
+        settings.state_timeout_seconds,
+        settings.state_store_password_file,
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -26,6 +27,7 @@ from tidegate.serve.store.records import Claimed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tidegate.serve.store.records import Claim, Write
 
@@ -39,9 +41,19 @@ class RedisStore:
         url: redis://, rediss:// or unix://.
         ttl_seconds: Time a series is stored after its last write.
         timeout_seconds: Time for one round trip.
+        password_file: File of the password; None: what the URL says.
+
+    Raises:
+        ValueError: The password cannot be read, or is given twice.
     """
 
-    def __init__(self, url: str, ttl_seconds: float, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        password_file: Path | None = None,
+    ) -> None:
         # Once more for a connection that went stale; for the rest the caller decides
         # what to do without Redis, and when to try again.
         self._redis = redis.asyncio.from_url(
@@ -49,6 +61,7 @@ class RedisStore:
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            credential_provider=_credentials(url, password_file),
         )
         self._ttl = round(1000 * ttl_seconds)
         self._replica = secrets.token_hex(8)
@@ -116,6 +129,36 @@ class RedisStore:
     async def close(self) -> None:
         """Closes the connections."""
         await self._redis.aclose()
+
+
+class _PasswordFile(CredentialProvider):
+    """The password as its file says when a connection begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get_credentials(self) -> tuple[str]:
+        return (self._path.read_text(encoding="utf-8").strip(),)
+
+    async def get_credentials_async(self) -> tuple[str]:
+        return self.get_credentials()
+
+
+def _credentials(url: str, password_file: Path | None) -> _PasswordFile | None:
+    if password_file is None:
+        return None
+    if "@" in url:
+        raise ValueError(
+            "state_store has a user or a password, and state_store_password_file is given: use one"
+        )
+    credentials = _PasswordFile(password_file)
+    try:
+        credentials.get_credentials()
+    except OSError as error:
+        raise ValueError(
+            f"state_store_password_file {password_file} cannot be read: {error.strerror}"
+        ) from error
+    return credentials
 
 
 def _claimed(claim: Claim, answer: Sequence[bytes]) -> Claimed | ServingError:
