@@ -389,7 +389,7 @@ async def test_the_callers_array_may_change_after_the_call(services: list[Servic
 async def test_starts_and_rows_are_sent_in_messages_of_bounded_size(
     services: list[Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.client.protocol._MESSAGE_BYTES", 600)
+    monkeypatch.setattr("tidegate.client.messages._MESSAGE_BYTES", 600)
     keys = {f"{number}": number for number in range(12)}
     expected = await undisturbed(services[0], keys)
     driver, protocol = MemoryDriver(services), protocol_of(services[0], checkpoint_every=30)
@@ -427,5 +427,5 @@ async def test_an_error_of_the_call_is_raised_and_the_stream_goes_on_afterwards(
 
 def test_draining_checkpoints_of_unknown_handles_are_ignored(services: list[Service]) -> None:
     protocol = protocol_of(services[0])
-    protocol._save([pb.Checkpoint(handle=9, token=b"x")])
+    protocol._conversation._save([pb.Checkpoint(handle=9, token=b"x")])
     assert protocol.series == {}

@@ -7,13 +7,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidegate.client.errors import ClientError, UnavailableError
-from tidegate.client.protocol import Connect, Receive, Send, Wait
+from tidegate.client.steps import Connect, Receive, Send, Wait
 from tidegate.serve.errors import ServingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tidegate.client.protocol import Protocol, Step, Steps
+    from tidegate.client.protocol import Protocol
+    from tidegate.client.steps import Step, Steps
     from tidegate.serve.service import Service
     from tidegate.serve.stream_call import StreamCall
     from tidegate.v1 import inference_pb2 as pb

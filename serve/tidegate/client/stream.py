@@ -16,7 +16,7 @@ import numpy as np
 
 from tidegate.client.errors import ClientError, UnavailableError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
-from tidegate.client.protocol import Connect, Receive, Request, Send, Wait
+from tidegate.client.steps import Connect, Receive, Request, Send, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from tidegate.client.protocol import Answer, Protocol, Response, Step, Steps
+    from tidegate.client.protocol import Answer, Protocol
+    from tidegate.client.steps import Response, Step, Steps
     from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
 T = TypeVar("T")

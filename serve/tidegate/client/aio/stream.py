@@ -1,9 +1,4 @@
-"""The client for asyncio: the same names, awaited.
-
-async with aio.Client(["a:50051", "b:50051"]) as client:
-    async with await client.stream("co2", ["mauna-loa"]) as stream:
-        forecast = await stream.step("mauna-loa", row)
-"""
+"""Forecasts along live series, awaited."""
 
 from __future__ import annotations
 
@@ -15,16 +10,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import grpc
 import grpc.aio
 
-from tidegate.client import requests
-from tidegate.client.backoff import Retry
-from tidegate.client.channel import OPTIONS, PLAIN, Security
-from tidegate.client.client import CHECKPOINT_EVERY
 from tidegate.client.errors import ClientError, UnavailableError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
-from tidegate.client.protocol import Connect, Protocol, Receive, Send, Wait
+from tidegate.client.protocol import Protocol
+from tidegate.client.steps import Connect, Receive, Send, Wait
 from tidegate.client.stream import as_rows, forecasts_or_error
 from tidegate.v1 import inference_pb2 as pb
-from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -33,9 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from tidegate.client.protocol import Request, Response, Step, Steps
-    from tidegate.client.requests import Annotation, ModelInfo
-    from tidegate.v1 import model_spec_pb2
+    from tidegate.client.steps import Request, Response, Step, Steps
 
 T = TypeVar("T")
 
@@ -222,121 +211,3 @@ class ForecastStream:
         if not isinstance(response, pb.StreamForecastResponse):
             raise UnavailableError("the stream has ended: open another one")
         return response
-
-
-class Client:
-    """Connections to one or more servers; see `tidegate.client.Client`.
-
-    Args:
-        target: "HOST:PORT", or several: replicas, tried in this order.
-        timeout: Seconds that a call may take; a stream may take for ever.
-        security: TLS and the token; by default neither.
-        retry: When a stream that lost its server tries again.
-
-    Raises:
-        OSError: A file of certificates cannot be read.
-    """
-
-    def __init__(
-        self,
-        target: str | Sequence[str],
-        *,
-        timeout: float = 30.0,
-        security: Security = PLAIN,
-        retry: Retry = Retry(),  # noqa: B008 - it is frozen
-    ) -> None:
-        self._timeout = timeout
-        self._retry = retry
-        self._metadata = security.metadata
-        credentials = security.credentials()
-        self._channels = [
-            grpc.aio.secure_channel(one, credentials, OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(one, OPTIONS)
-            for one in requests.targets_of(target)
-        ]
-        self._stubs = [pb_grpc.InferenceServiceStub(channel) for channel in self._channels]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connections and every stream on them."""
-        for channel in self._channels:
-            await channel.close()
-
-    async def list_models(self) -> list[ModelInfo]:
-        """All models and versions on the server."""
-        response = await self._ask("ListModels", pb.ListModelsRequest())
-        return [requests.info_of(info) for info in response.models]
-
-    async def get_model(self, model: str) -> model_spec_pb2.ModelSpec:
-        """What a model says about itself: features, horizon, quantile levels, labels, metrics."""
-        request = pb.GetModelRequest(model=requests.reference(model))
-        response: pb.GetModelResponse = await self._ask("GetModel", request)
-        return response.spec
-
-    async def forecast(self, model: str, windows: Sequence[ArrayLike]) -> NDArray[np.float32]:
-        """The forecast after each window; float32 [windows, horizon, targets, quantiles]."""
-        spec = (await self.get_model(model)).forecast
-        request = requests.forecast_request(model, windows, spec)
-        return requests.forecasts_of(await self._ask("Forecast", request), spec)
-
-    async def forecast_frame(
-        self, model: str, frame: pd.DataFrame, key: str = "unique_id"
-    ) -> pd.DataFrame:
-        """The forecast after the last row of each series of a long pandas frame."""
-        spec = (await self.get_model(model)).forecast
-        chunks = chunks_of(frame, [feature.name for feature in spec.features], key)
-        forecasts = await self.forecast(model, list(chunks.values()))
-        return to_frame(dict(zip(chunks, forecasts, strict=True)), spec, key)
-
-    async def annotate(self, model: str, sentences: Iterable[Sequence[str]]) -> list[Annotation]:
-        """Labels of tokens, of sentences or of both; any number of sentences."""
-        annotations: list[Annotation] = []
-        for request in requests.annotation_requests(model, sentences):
-            annotations += requests.annotations_of(await self._ask("AnnotateSentences", request))
-        return annotations
-
-    async def stream(
-        self,
-        model: str,
-        series: Iterable[str] | Mapping[str, bytes] = (),
-        *,
-        checkpoint_every: int = CHECKPOINT_EVERY,
-        every_step: bool = False,
-        take_over: bool = False,
-        reset: bool = False,
-    ) -> ForecastStream:
-        """Starts series and forecasts along them; see `tidegate.client.Client.stream`."""
-        protocol = Protocol(
-            requests.reference(model),
-            (await self.get_model(model)).forecast,
-            len(self._stubs),
-            self._retry,
-            checkpoint_every=checkpoint_every,
-            every_step=every_step,
-        )
-        stream = ForecastStream(protocol, self._stubs, self._metadata)
-        await stream.open(series, take_over=take_over, reset=reset)
-        return stream
-
-    async def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
-        """Asks one server after the other until one is there."""
-        *others, last = self._stubs
-        for stub in others:
-            try:
-                return await self._ask_one(stub, method, request)
-            except UnavailableError:
-                continue
-        return await self._ask_one(last, method, request)
-
-    async def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
-        call = getattr(stub, method)
-        try:
-            return await call(request, timeout=self._timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_rpc(error) from error
