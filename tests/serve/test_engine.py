@@ -16,11 +16,12 @@ from tidegate.serve.checkpoint import CheckpointSigner
 from tidegate.serve.entries import Chunks
 from tidegate.serve.errors import ResourceExhaustedError, ServingError
 from tidegate.serve.model import Model, load_model
+from tidegate.serve.opening import Opening
 from tidegate.serve.ragged import padded, ragged_range, split_runs
 from tidegate.serve.settings import Settings
 from tidegate.serve.slots import Slots
 from tidegate.serve.spec import StateLayout
-from tidegate.serve.streams import Opening, SeriesTable
+from tidegate.serve.streams import SeriesTable
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -17,9 +17,10 @@ from tidegate.serve.errors import (
 )
 from tidegate.serve.errors import Code, PermissionDeniedError, ResourceExhaustedError
 from tidegate.serve.model import Model, load_model
+from tidegate.serve.opening import Opening
 from tidegate.serve.service import Service
 from tidegate.serve.settings import Settings
-from tidegate.serve.streams import Opening, SeriesTable
+from tidegate.serve.streams import SeriesTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

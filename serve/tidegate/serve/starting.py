@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tidegate.serve.checkpoint import CheckpointSigner, Restored
-    from tidegate.serve.streams import Opened, Opening, SeriesTable
+    from tidegate.serve.opening import Opened, Opening
+    from tidegate.serve.streams import SeriesTable
 
 
 class Wish(NamedTuple):

@@ -13,8 +13,8 @@ from tidegate.serve.errors import (
     OffsetGapError,
     ServingError,
 )
+from tidegate.serve.opening import Opening
 from tidegate.serve.starting import Wish, start_series
-from tidegate.serve.streams import Opening
 from tidegate.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:

@@ -1,0 +1,89 @@
+"""Whether a stream may start a series."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tidegate.serve.columns import NOBODY
+from tidegate.serve.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+)
+
+if TYPE_CHECKING:
+    from tidegate.serve.columns import Columns
+    from tidegate.serve.opening import Opening
+    from tidegate.serve.settings import Settings
+
+
+class Admission:
+    """The rules of ownership, and the limits of keys and streams.
+
+    Attributes:
+        counts: Live series of each stream that has some.
+
+    Args:
+        columns: The series there are.
+        label: The model as texts name it.
+        settings: Limits.
+    """
+
+    def __init__(self, columns: Columns, label: str, settings: Settings) -> None:
+        self.counts: Counter[int] = Counter()
+        self._columns = columns
+        self._label = label
+        self._settings = settings
+
+    def check(self, opening: Opening) -> None:
+        """Refuses a start that cannot succeed; changes nothing.
+
+        Raises:
+            InvalidArgumentError: The key is empty or too long.
+            PermissionDeniedError: The series belongs to another identity.
+            AlreadyExistsError: The series is live, and is not to be taken over.
+            ResourceExhaustedError: The stream has as many series as it may.
+        """
+        self._check_key(opening.key)
+        handle = self._columns.handles.get(opening.key)
+        if handle is not None:
+            self._check_claim(handle, opening)
+        if handle is None or not self._columns.owns(opening.owner, handle):
+            self._check_room(opening.owner)
+
+    def taken_over(self, key: str) -> AbortedError:
+        """The error for a stream that lost a series to another one."""
+        return AbortedError(
+            f"series {key!r} of {self._label} was taken over by another stream of its "
+            "identity: go on there, or start it here again with take_over"
+        )
+
+    def _check_key(self, key: str) -> None:
+        limit = self._settings.max_key_bytes
+        if not key or len(key.encode()) > limit:
+            raise InvalidArgumentError(
+                f"series key {key[:40]!r} has {len(key.encode())} bytes: use 1 to {limit}"
+            )
+
+    def _check_claim(self, handle: int, opening: Opening) -> None:
+        if self._columns.identities[handle] != opening.identity:
+            raise PermissionDeniedError(
+                f"series {opening.key!r} of {self._label} belongs to another identity: "
+                "use another key"
+            )
+        if self._columns.owner[handle] != NOBODY and not opening.take_over:
+            raise AlreadyExistsError(
+                f"series {opening.key!r} of {self._label} is live: end the stream that holds "
+                "it, start it with take_over, or use another key"
+            )
+
+    def _check_room(self, owner: int) -> None:
+        limit = self._settings.max_series_per_stream
+        if self.counts[owner] >= limit:
+            raise ResourceExhaustedError(
+                f"this stream has {limit} series already (--max-series-per-stream): "
+                "finish some, or open another stream"
+            )
