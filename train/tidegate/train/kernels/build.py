@@ -1,16 +1,14 @@
-"""Compiles the kernels on first use, into a cache folder.
+"""Loads the kernels: those that the wheel brought, or else compiled on first use into a cache.
 
-One source file, one call of the compiler, and the finished library is moved
-into its place in one step: processes that start together may build the same
-library twice, but never read half of one, and none waits for a lock that a
-killed process left behind.
+One source file and one object, and the finished library is moved into its place
+in one step: processes that start together may build the same library twice, but
+never read half of one, and none waits for a lock that a killed process left
+behind.
 """
 
 import hashlib
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import threading
 import warnings
@@ -18,17 +16,21 @@ from pathlib import Path
 
 import torch
 
-SOURCES = Path(__file__).parent
+from tidegate.train.kernels import prebuilt
+from tidegate.train.kernels.compiler import (
+    SOURCES,
+    BuildError,
+    common_flags,
+    compile_library,
+    compiler,
+    native_flags,
+)
+
 CACHE_VARIABLE = "TIDEGATE_CACHE"
 SWITCH_VARIABLE = "TIDEGATE_KERNELS"
-BUILD_SECONDS = 600
 
 _lock = threading.Lock()
 _available: bool | None = None
-
-
-class BuildError(RuntimeError):
-    """The kernels could not be compiled or loaded."""
 
 
 def is_available() -> bool:
@@ -60,30 +62,40 @@ def _is_loaded() -> bool:
 
 
 def load() -> None:
-    """Loads the kernels into torch, from the cache or compiled anew.
+    """Loads the kernels into torch: the wheel's, from the cache, or compiled anew.
 
     Raises:
         BuildError: there is no compiler, it failed, or its product does not load.
         OSError: the cache folder cannot be written.
     """
+    brought = prebuilt.find()
+    if brought is not None and _loads(brought) is None:
+        return
     library = _cached() or _compile()
-    try:
-        torch.ops.load_library(library)  # type: ignore[no-untyped-call] # torch's own
-    except OSError as error:
+    reason = _loads(library)
+    if reason is not None:
         library.unlink(missing_ok=True)
-        reason = error.__cause__ or error
-        raise BuildError(f"what {_compiler()} built does not load: {reason}") from error
+        raise BuildError(f"what {compiler()} built does not load: {reason}") from reason
 
 
 def library_prefix() -> Path:
     """How the cached library's path begins: by all that its content depends on."""
     root = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tidegate"
-    parts = (torch.__version__, _compiler(), *_flags(), _processor())
+    parts = (torch.__version__, compiler(), *common_flags(), *native_flags(), _processor())
     content = hashlib.sha256("\0".join(parts).encode())
     for source in sorted(SOURCES.iterdir()):
         if source.suffix in (".cpp", ".h"):
             content.update(source.read_bytes())
     return Path(root) / "kernels" / content.hexdigest()[:16]
+
+
+def _loads(library: Path) -> BaseException | None:
+    """Why a library does not load, or None: it is loaded."""
+    try:
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call] # torch's own
+    except OSError as error:
+        return error.__cause__ or error
+    return None
 
 
 def _cached() -> Path | None:
@@ -108,62 +120,12 @@ def _compile() -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as temporary:
         product = Path(temporary) / "kernels.so"
-        source = str(SOURCES / "operators.cpp")
-        command = [_compiler(), *_flags(), source, "-o", str(product), *_libraries()]
-        try:
-            result = subprocess.run(  # noqa: S603 # the user's own compiler
-                command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-            )
-        except FileNotFoundError as error:
-            raise BuildError(f"there is no C++ compiler {_compiler()!r}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise BuildError(f"the compiler did not run: {error}") from error
-        if result.returncode != 0:
-            last = (result.stderr.strip() or "no message").splitlines()[-1]
-            raise BuildError(f"{_compiler()} failed with status {result.returncode}: {last}")
+        compile_library(product, native_flags())
         return product.replace(_path_of(product))
 
 
-def _compiler() -> str:
-    return os.environ.get("CXX") or "c++"
-
-
-def _flags() -> tuple[str, ...]:
-    include = Path(torch.__file__).parent / "include"
-    return (
-        "-std=c++20",
-        "-O3",
-        *_processor_flags(),
-        # No errno and no traps: they keep a compiler from vectorizing the gates.
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-fopenmp-simd",
-        "-fPIC",
-        "-shared",
-        f"-I{include}",
-        f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}",
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-        # Apple's compiler has no OpenMP: there the same code runs on one thread.
-        *(() if sys.platform == "darwin" else ("-fopenmp",)),
-    )
-
-
-def _processor_flags() -> tuple[str, ...]:
-    if platform.machine() in ("arm64", "aarch64"):
-        return ("-mcpu=native",)
-    # Compilers halve the vectors of processors that they know to slow down with whole ones.
-    return "-march=native", "-mprefer-vector-width=512"
-
-
-def _libraries() -> tuple[str, ...]:
-    """Torch is in the process already; on Linux its libraries are named nevertheless."""
-    if sys.platform == "darwin":
-        return "-undefined", "dynamic_lookup"
-    return f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-lc10"
-
-
 def _processor() -> str:
-    """What -march=native depends on."""
+    """What the flags for this machine's processor depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
