@@ -32,8 +32,8 @@ from rich.table import Table
 
 from tidegate.client import Client
 from tidegate.train import config, job, plots
+from tidegate.train.data.panel import Panel
 from tidegate.train.data.sentences import SentenceSplit
-from tidegate.train.data.series import SeriesSplit
 from tidegate.train.evaluate.backtest import Backtest
 from tidegate.train.evaluate.labelling import Answers
 from tidegate.train.publish import publish
@@ -153,9 +153,10 @@ class Streamed(NamedTuple):
 
 def split_history(result: job.Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The years before the test part, and the test part."""
-    assert isinstance(result.data, SeriesSplit)
-    start, stop = result.data.bounds("test")
-    values = result.data.series.values
+    assert isinstance(result.data, Panel)
+    (split,) = result.data.splits
+    start, stop = split.bounds("test")
+    values = split.series.values
     return values[:start], values[start:stop]
 
 
@@ -255,7 +256,7 @@ def result_table(
 
 def draw_pictures(forecaster: job.Result, labeller: job.Result) -> None:
     """Writes forecast.png and labels.png."""
-    forecasts, answers = forecaster.evaluation.predictions, labeller.evaluation.predictions
+    (forecasts,), answers = forecaster.evaluation.predictions, labeller.evaluation.predictions
     assert isinstance(forecasts, Backtest)
     assert isinstance(answers, Answers)
     confusion = plots.confusion_figure(answers.confusion(), answers.label_names)

@@ -76,8 +76,11 @@ def _purpose(spec: pb.ModelSpec) -> str:
 
 
 def _parts(result: job.Result) -> str:
-    sizes = (len(result.data.train), len(result.data.validation), len(result.data.test))
-    return "{} rows of training, {} of validation, {} of test".format(*sizes)
+    parts = (result.data.train, result.data.validation, result.data.test)
+    rows = [
+        sum(map(len, part)) if result.config.task == "forecasting" else len(part) for part in parts
+    ]
+    return "{} rows of training, {} of validation, {} of test".format(*rows)
 
 
 def _limits(spec: pb.ModelSpec) -> str:

@@ -213,7 +213,7 @@ def test_a_check_goes_on_after_a_problem_and_ends_with_an_error(
     said = capsys.readouterr()
     assert said.out.count("problem: ") == 2
     assert "seq.out, line 2: 2 words and 1 slot labels; 'c' has no label" in said.out
-    assert "2 lines of" in said.err
+    assert "2 problems in" in said.err
 
 
 def test_a_scheme_is_applied_to_every_part(three: Path) -> None:

@@ -1,8 +1,8 @@
 """Series: loading, checks, cuts in time, lanes."""
 
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.train.data.co2 import load_co2
-from tidegate.train.data.csv_series import load_csv
 from tidegate.train.data.lanes import Lanes, Segment, assign, multi_horizon
-from tidegate.train.data.series import Series, SeriesSplit, split_by_time
-from tidegate.train.scaler import StandardScaler
+from tidegate.train.data.series import Series, SeriesSplit
+from tidegate.train.data.split import split_by_time
 
 
 def counting(rows: int, first: int = 0, name: str = "count") -> Series:
@@ -41,38 +40,15 @@ def test_an_empty_part_is_refused() -> None:
         split_by_time(counting(10), date(2001, 1, 6), date(2002, 1, 1))
 
 
-def test_no_later_value_reaches_training() -> None:
-    series = load_co2()
-    split = split_by_time(series, date(1990, 1, 1), date(1995, 1, 1))
-    changed = series.values.copy()
-    changed[split.train_rows :] = 1e6
-    other = SeriesSplit(
-        Series(series.name, series.timestamps, changed, series.features, series.frequency),
-        split.train_rows,
-        split.validation_rows,
-    )
-    scalers = [StandardScaler.fit(one.train.values, [True, False, False]) for one in (split, other)]
-    np.testing.assert_array_equal(scalers[0].center, scalers[1].center)
-    np.testing.assert_array_equal(scalers[0].scale, scalers[1].scale)
-    lanes = [list(Lanes([one.train], 4, 52, 26, [0]).segments()) for one in (split, other)]
-    for ours, theirs in zip(*lanes, strict=True):
-        torch.testing.assert_close(ours.x, theirs.x, rtol=0, atol=0)
-        torch.testing.assert_close(ours.y, theirs.y, rtol=0, atol=0, equal_nan=True)
-
-
 def test_a_digest_changes_with_a_value_a_time_and_a_cut() -> None:
     series = counting(10)
-    later = Series("count", series.timestamps + np.timedelta64(1, "D"), *_rest(series))
+    later = replace(counting(11).rows(1, 11), values=series.values)
     values = series.values.copy()
     values[3] += 1e-9
     other = Series("count", series.timestamps, values, ("value",), "D")
     assert len({series.digest(), later.digest(), other.digest()}) == 3
     assert SeriesSplit(series, 5, 2).digest() != SeriesSplit(series, 5, 3).digest()
     assert SeriesSplit(series, 5, 2).digest() == SeriesSplit(counting(10), 5, 2).digest()
-
-
-def _rest(series: Series) -> tuple[np.ndarray, tuple[str, ...], str]:
-    return series.values, series.features, series.frequency
 
 
 def test_shapes_that_differ_are_refused() -> None:
@@ -109,48 +85,6 @@ def test_the_calendar_of_the_co2_record_turns_once_a_year() -> None:
     np.testing.assert_allclose(sine**2 + cosine**2, 1.0)
     january = np.flatnonzero(series.timestamps.astype("datetime64[D]").astype(str) == "1994-01-01")
     assert (sine[january], cosine[january]) == (0.0, 1.0)
-
-
-# CSV files
-
-
-def write(folder: Path, *lines: str) -> Path:
-    path = folder / "flow.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def test_a_csv_file_becomes_a_series(tmp_path: Path) -> None:
-    path = write(tmp_path, "ds,flow,rain", "2001-01-01,1.5,0", "2001-01-02,2.5,1")
-    series = load_csv(path, "D", units={"flow": "m3/s"})
-    assert (series.name, series.features, series.units) == ("flow", ("flow", "rain"), ("m3/s", ""))
-    np.testing.assert_array_equal(series.values, [[1.5, 0], [2.5, 1]])
-
-
-@pytest.mark.parametrize(
-    ("lines", "text"),
-    [
-        (["2001-01-02,1", "2001-01-01,1"], r"row 1, time 2001-01-01.*unsorted; sort the rows"),
-        (["2001-01-01,1", "2001-01-01,2"], r"row 1, time 2001-01-01.*is a duplicate"),
-        (["2001-01-01,1", "2001-01-03,2"], r"row 1, time 2001-01-03.*expected 2001-01-02"),
-        (["2001-01-01,1", "2001-01-02,"], r"row 1, time 2001-01-02.*flow = .*no finite number"),
-        (["2001-01-01,1", "2001-01-02,low"], r"row 1, time 2001-01-02.*'low' is no finite number"),
-        (["2001-01-01,inf"], r"row 0, time 2001-01-01.*no finite number"),
-        ([], "has no values"),
-    ],
-)
-def test_what_is_wrong_in_a_csv_file_is_named_with_row_and_time(
-    tmp_path: Path, lines: list[str], text: str
-) -> None:
-    with pytest.raises(ValueError, match=text):
-        load_csv(write(tmp_path, "ds,flow", *lines), "D")
-
-
-def test_a_csv_file_without_times_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no column 'ds' but"):
-        load_csv(write(tmp_path, "time,flow", "2001-01-01,1"), "D")
-    with pytest.raises(ValueError, match="is no file; give the path of a CSV file"):
-        load_csv(tmp_path / "none.csv", "D")
 
 
 # Lanes

@@ -11,11 +11,12 @@ import torch
 from support.models import joint_labeller
 from tidegate.train import Recurrent, plots
 from tidegate.train.data.sentences import Sentence
-from tidegate.train.data.series import Series, SeriesSplit, split_by_time
+from tidegate.train.data.series import Series, SeriesSplit
+from tidegate.train.data.split import split_by_time
 from tidegate.train.evaluate import backtest as backtest_module
 from tidegate.train.evaluate.backtest import Backtest, backtest, stream
 from tidegate.train.evaluate.baselines import last_value, season_length, seasonal_naive
-from tidegate.train.evaluate.forecasting import by_horizon, forecast_metrics
+from tidegate.train.evaluate.forecasting import score
 from tidegate.train.evaluate.labelling import Answers, predict
 from tidegate.train.evaluate.spans import count_spans
 from tidegate.train.forecaster import Forecaster
@@ -49,7 +50,12 @@ def made_up(offsets: tuple[float, float, float], rows: int = 40, start: int = 20
     origins = np.arange(start, rows - horizon)
     truth = (origins[:, None] + np.arange(1, horizon + 1)).astype(np.float64)[..., None]
     quantiles = truth[..., None] + np.asarray(offsets)
-    return Backtest(series, origins, quantiles, truth, ("value",), (0.1, 0.5, 0.9))
+    return Backtest(series, origins, quantiles, truth, ("value",), (0.1, 0.5, 0.9), start)
+
+
+def whole_stream(model: Forecaster, values: np.ndarray) -> np.ndarray:
+    (quantiles,) = stream(model, [values])
+    return quantiles
 
 
 # Backtests
@@ -68,16 +74,16 @@ def test_a_backtest_is_the_stream_of_the_whole_past() -> None:
     split = split_by_time(counting(30))
     model = forecaster(split)
     test = backtest(model, split, "test")
-    whole = stream(model, split.series.values)
+    whole = whole_stream(model, split.series.values)
     np.testing.assert_array_equal(test.quantiles, whole[test.origins])
 
 
 def test_the_size_of_a_chunk_does_not_change_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
     split = split_by_time(counting(50))
     model = forecaster(split)
-    whole = stream(model, split.series.values)
+    whole = whole_stream(model, split.series.values)
     monkeypatch.setattr(backtest_module, "CHUNK", 7)
-    np.testing.assert_allclose(stream(model, split.series.values), whole, atol=1e-5)
+    np.testing.assert_allclose(whole_stream(model, split.series.values), whole, atol=1e-5)
 
 
 def test_a_forecast_never_sees_what_comes_after_its_origin() -> None:
@@ -85,7 +91,7 @@ def test_a_forecast_never_sees_what_comes_after_its_origin() -> None:
     model = forecaster(split)
     values = split.series.values.copy()
     values[40:] = -1000.0
-    before, after = stream(model, split.series.values), stream(model, values)
+    before, after = whole_stream(model, split.series.values), whole_stream(model, values)
     np.testing.assert_array_equal(before[:40], after[:40])
     assert not np.array_equal(before[40:], after[40:])
 
@@ -101,19 +107,24 @@ def test_a_part_shorter_than_the_horizon_is_refused() -> None:
 
 def test_the_last_value_is_that_of_the_origin() -> None:
     test = made_up((0, 0, 0))
-    np.testing.assert_array_equal(last_value(test)[0, :, 0], [20] * 4)
+    np.testing.assert_array_equal(last_value(test.values, test.origins, 4)[0, :, 0], [20] * 4)
 
 
 def test_the_seasonal_baseline_repeats_the_value_one_season_before_the_target() -> None:
     test = made_up((0, 0, 0))
-    np.testing.assert_array_equal(seasonal_naive(test, 10)[0, :, 0], [11, 12, 13, 14])
+    np.testing.assert_array_equal(
+        seasonal_naive(test.values, test.origins, 4, 10)[0, :, 0], [11, 12, 13, 14]
+    )
     # A season shorter than the horizon: only values known at the origin.
-    np.testing.assert_array_equal(seasonal_naive(test, 3)[0, :, 0], [18, 19, 20, 18])
+    np.testing.assert_array_equal(
+        seasonal_naive(test.values, test.origins, 4, 3)[0, :, 0], [18, 19, 20, 18]
+    )
 
 
 def test_a_season_longer_than_the_past_is_refused() -> None:
+    test = made_up((0, 0, 0))
     with pytest.raises(ValueError, match="season=30 is longer than the 21 rows"):
-        seasonal_naive(made_up((0, 0, 0)), 30)
+        seasonal_naive(test.values, test.origins, 4, 30)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +140,7 @@ def test_a_season_follows_from_the_frequency(frequency: str, season: int) -> Non
 
 def test_the_scores_are_those_of_numpy() -> None:
     test = made_up((-2.0, 0.5, 1.0))
-    metrics = forecast_metrics(test, season=10)
+    metrics = score([test], season=10).metrics
     assert metrics["mae"] == pytest.approx(0.5)
     assert metrics["mae_last_value"] == pytest.approx(2.5)
     assert metrics["mae_seasonal_naive"] == pytest.approx(10.0)
@@ -146,12 +157,12 @@ def test_coverage_counts_values_within_the_outer_quantiles() -> None:
     test = made_up((-1.0, 0.0, 1.0))
     quantiles = test.quantiles.copy()
     quantiles[: len(quantiles) // 4] += 5.0
-    moved = Backtest(test.series, test.origins, quantiles, test.truth, test.targets, test.levels)
-    assert forecast_metrics(moved, season=10)["coverage_80"] == pytest.approx(0.75)
+    moved = dataclasses.replace(test, quantiles=quantiles)
+    assert score([moved], season=10).metrics["coverage_80"] == pytest.approx(0.75)
 
 
 def test_the_table_by_horizon_grows_with_the_step() -> None:
-    table = by_horizon(made_up((0, 0, 0)), season=10)
+    table = score([made_up((0, 0, 0))], season=10).by_horizon
     assert table["mae_last_value"].tolist() == [1, 2, 3, 4]
     assert table["mae"].tolist() == [0, 0, 0, 0]
 
@@ -273,7 +284,7 @@ def test_figures_are_pictures_with_something_on_them() -> None:
     test = made_up((-2.0, 0.5, 1.0))
     for figure in (
         plots.forecast_figure(test),
-        plots.horizon_figure(by_horizon(test, season=10)),
+        plots.horizon_figure(score([test], season=10).by_horizon),
         plots.confusion_figure(ANSWERS.confusion(), ANSWERS.label_names),
     ):
         image = plots.pixels(figure)

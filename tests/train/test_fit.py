@@ -18,7 +18,8 @@ from tidegate.train.data.buckets import IGNORED
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.lanes import Lanes, assign
 from tidegate.train.data.sentences import ambiguous_words, label_names, vocabulary
-from tidegate.train.data.series import Series, SeriesSplit, split_by_time
+from tidegate.train.data.series import Series, SeriesSplit
+from tidegate.train.data.split import split_by_time
 from tidegate.train.evaluate.labelling import predict
 from tidegate.train.fit import (
     Epoch,

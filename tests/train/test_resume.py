@@ -18,7 +18,8 @@ from tidegate.train import Recurrent, Variational, Zoneout, awd, interrupted_run
 from tidegate.train.config import load
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.sentences import label_names, vocabulary
-from tidegate.train.data.series import Series, split_by_time
+from tidegate.train.data.series import Series
+from tidegate.train.data.split import split_by_time
 from tidegate.train.fit import (
     Fitted,
     ForecastingTask,

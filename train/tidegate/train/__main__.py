@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest:
             parser.error(f"unknown arguments: {' '.join(rest)}")
         if options.command == "evaluate":
-            _evaluate(options.checkpoint, options.part)
+            _evaluate(options.checkpoint, options.part, options.tables)
         elif options.command == "export":
             _export_or_check(options)
         elif options.action == "check":
@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a trained model", allow_abbrev=False)
     evaluate.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
     evaluate.add_argument("--part", choices=("train", "validation", "test"), default="test")
+    evaluate.add_argument(
+        "--tables", type=Path, metavar="DIR", help="write the scores in detail there, as CSV files"
+    )
     export = commands.add_parser(
         "export",
         help="write the ONNX file anew, or check one",
@@ -147,12 +150,18 @@ def _fit(path: Path, overrides: Mapping[str, str], output: Path, *, resume: bool
     return 0
 
 
-def _evaluate(path: Path, part: Part) -> None:
+def _evaluate(path: Path, part: Part, folder: Path | None) -> None:
     from tidegate.train import checkpoint, job
 
     loaded = checkpoint.load(path)
     evaluation = job.evaluate(loaded.config, loaded.model, loaded.data, part)
     _print_metrics(f"{loaded.config.name}: {part} part", evaluation.metrics)
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in evaluation.tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+        _print(f"wrote {folder / name}.csv")
 
 
 def _export_or_check(options: argparse.Namespace) -> None:
@@ -216,7 +225,7 @@ def _check_data(name: str) -> None:
     for problem in checked.problems:
         _print(f"problem: {problem}")
     if checked.problems:
-        raise ValueError(f"{len(checked.problems)} lines of {name} cannot be read; correct them")
+        raise ValueError(f"{len(checked.problems)} problems in {name}; correct them")
 
 
 def _print(line: str) -> None:

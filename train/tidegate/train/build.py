@@ -4,13 +4,13 @@ import torch
 
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
+from tidegate.train.data.panel import Panel
 from tidegate.train.data.sentences import SentenceSplit
-from tidegate.train.data.series import SeriesSplit
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.tasks import TASKS
 
-Data = SeriesSplit | SentenceSplit
+Data = Panel | SentenceSplit
 Model = Forecaster | Labeller
 
 

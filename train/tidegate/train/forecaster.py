@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.combination import check_reads_numbers
 from tidegate.train.recurrent import Recurrent
-from tidegate.train.scaler import StandardScaler
+from tidegate.train.scaler import Scaler
 
 
 class SeriesFormat(NamedTuple):
@@ -71,7 +71,7 @@ class Forecaster(nn.Module):
         targets: Sequence[str],
         horizon: int,
         quantile_levels: Sequence[float],
-        scaler: StandardScaler,
+        scaler: Scaler,
         frequency: str,
         units: Sequence[str] = (),
     ) -> None:

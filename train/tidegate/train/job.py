@@ -165,6 +165,8 @@ def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> E
 def report(config: Config, evaluation: Evaluation[Any], tracked: tracking.Run) -> None:
     """Logs scores, tables and figures of the test part."""
     tracked.log_metrics({f"test_{name}": value for name, value in evaluation.metrics.items()})
+    for name, table in evaluation.tables.items():
+        tracked.log_table(table, f"{name}.json")
     TASKS[config.task].report(config, evaluation, tracked)
 
 

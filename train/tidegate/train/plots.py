@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tidegate.train.data.series import Timestamps
 from tidegate.train.evaluate.backtest import Backtest
 from tidegate.train.evaluate.forecasting import interval_percent
 
@@ -26,7 +27,7 @@ def forecast_figure(test: Backtest, *, target: str | None = None, history: int =
     known at its dot; between them nothing was corrected.
 
     Args:
-        test: from :func:`tidegate.train.evaluate.backtest.backtest`.
+        test: from :func:`tidegate.train.evaluate.backtest.backtests`.
         target: its name; None: the first.
         history: rows to show before the first forecast.
     """
@@ -83,16 +84,18 @@ def horizon_figure(table: pd.DataFrame) -> Figure:
     """Draws the error of model and baselines by steps ahead.
 
     Args:
-        table: from :func:`tidegate.train.evaluate.forecasting.by_horizon`.
+        table: ``by_horizon`` of :func:`tidegate.train.evaluate.forecasting.score`.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for column, color in (
-        ("mae", BLUE),
-        ("mae_last_value", ORANGE),
-        ("mae_seasonal_naive", GREY),
+    for column, color, style in (
+        ("mae", BLUE, "-"),
+        ("mae_last_value", ORANGE, "-"),
+        ("mae_seasonal_naive", GREY, "-"),
+        ("mae_ridge", GREY, ":"),
     ):
-        axes.plot(table["step"], table[column], color=color, label=column)
+        if column in table:
+            axes.plot(table["step"], table[column], color=color, ls=style, label=column)
     axes.set_xlabel("steps ahead")
     axes.set_ylabel("mean absolute error")
     axes.set_ylim(bottom=0)
@@ -123,7 +126,7 @@ def _draw_forecast(
     test: Backtest,
     index: int,
     column: int,
-    times: NDArray[np.datetime64],
+    times: Timestamps,
     values: NDArray[np.float64],
     *,
     labelled: bool,

@@ -1,60 +1,158 @@
-"""Standardization of raw values, inside the network and inside the graph."""
+"""Scaling of raw values, inside the network and inside the graph.
 
-from collections.abc import Sequence
+One scale for each feature, over all series: a series that is served but was not
+there in training has no scale of its own. Series whose levels differ are read
+as changes (``differenced``), or as their distance from their own last value.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
+
+from tidegate.train.arguments import check_choice
+
+Values = NDArray[np.float64]
+ScalerName = Literal["standard", "robust", "mean_abs"]
 
 
 @dataclass(frozen=True)
-class StandardScaler:
+class Scaler(ABC):
     """What makes raw features readable for a network: (x - center) / scale.
 
     A differenced feature is read as its change since the last observation, so
     that a series may leave the range seen in training.
 
     Attributes:
-        center: [features], the mean of what the network reads.
-        scale: [features], its standard deviation, positive.
+        center: [features], of what the network reads.
+        scale: [features], positive.
         differenced: [features].
         level: [features], the mean of the raw values.
     """
 
-    center: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    center: Values
+    scale: Values
     differenced: tuple[bool, ...]
-    level: NDArray[np.float64]
+    level: Values
+
+    measure: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def center_and_scale(read: Values) -> tuple[Values, Values]:
+        """Both of what the network reads, [rows, features]."""
 
     @classmethod
     def fit(
-        cls, values: NDArray[np.floating], differenced: Sequence[bool] = ()
-    ) -> "StandardScaler":
+        cls,
+        values: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+        differenced: Sequence[bool] = (),
+        indicators: Collection[int] = (),
+    ) -> Self:
         """Fits to the training part, and to nothing else.
 
         Args:
-            values: raw values [rows, features], finite, at least two rows.
+            values: raw values [rows, features] of one series or of each of several,
+                finite, at least two rows.
             differenced: which features are differenced; empty: none.
+            indicators: columns that are 0 or 1, which are read as they are.
 
         Raises:
-            ValueError: the values are too few, not finite, or constant.
+            ValueError: the values are too few, not finite, or have no spread.
         """
-        values = np.asarray(values, dtype=np.float64)
-        flags = tuple(differenced) or (False,) * values.shape[-1]
-        if values.ndim != 2 or len(values) < 2 or len(flags) != values.shape[1]:
-            raise ValueError(
-                f"values has the shape {list(values.shape)} and differenced {len(flags)} flags; "
-                "give at least two rows of [rows, features] and one flag a feature"
-            )
-        if not np.isfinite(values).all():
-            row, feature = np.argwhere(~np.isfinite(values))[0]
-            raise ValueError(
-                f"values[{row}, {feature}]={values[row, feature]} is not finite; "
-                "fill or drop missing observations first"
-            )
-        read = np.where(flags, np.diff(values, axis=0, prepend=values[:1]), values)[1:]
-        scale = read.std(axis=0)
+        parts = [np.asarray(one, dtype=np.float64) for one in _parts(values)]
+        width = parts[0].shape[-1]
+        flags = tuple(differenced) or (False,) * width
+        for part in parts:
+            _check_values(part, flags)
+        read = np.concatenate(
+            # The first row of a series, which has no change, is left out for all features.
+            [np.where(flags, np.diff(one, axis=0, prepend=one[:1]), one)[1:] for one in parts]
+        )
+        center, scale = cls.center_and_scale(read)
+        center[list(indicators)], scale[list(indicators)] = 0.0, 1.0
         if not (scale > 0).all():
             feature = int(np.argmin(scale))
-            raise ValueError(f"feature {feature} of values is constant; leave it out")
-        return cls(read.mean(axis=0), scale, flags, values.mean(axis=0))
+            is_constant = np.ptp(read[:, feature]) == 0
+            problem = (
+                "constant; leave it out"
+                if is_constant
+                else f"mostly one value, so that its {cls.measure} is 0; use another scaler"
+            )
+            raise ValueError(f"feature {feature} of values is {problem}")
+        return cls(center, scale, flags, np.concatenate(parts).mean(axis=0))
+
+
+class StandardScaler(Scaler):
+    """Mean and standard deviation."""
+
+    measure = "standard deviation"
+
+    @staticmethod
+    @override
+    def center_and_scale(read: Values) -> tuple[Values, Values]:
+        return read.mean(axis=0), read.std(axis=0)
+
+
+class RobustScaler(Scaler):
+    """Median and interquartile range: outliers move neither."""
+
+    measure = "interquartile range"
+
+    @staticmethod
+    @override
+    def center_and_scale(read: Values) -> tuple[Values, Values]:
+        low, median, high = np.quantile(read, (0.25, 0.5, 0.75), axis=0)
+        return median, high - low
+
+
+class MeanAbsScaler(Scaler):
+    """The mean of absolute values, and no centre: zero stays zero, as counts want it."""
+
+    measure = "mean of absolute values"
+
+    @staticmethod
+    @override
+    def center_and_scale(read: Values) -> tuple[Values, Values]:
+        return np.zeros(read.shape[1]), np.abs(read).mean(axis=0)
+
+
+SCALERS: dict[str, type[Scaler]] = {
+    "standard": StandardScaler,
+    "robust": RobustScaler,
+    "mean_abs": MeanAbsScaler,
+}
+
+
+def find_scaler(name: str) -> type[Scaler]:
+    """The scaler of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    check_choice("scaler", name, SCALERS)
+    return SCALERS[name]
+
+
+def _parts(
+    values: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+) -> Sequence[NDArray[np.floating]]:
+    return [values] if isinstance(values, np.ndarray) else values
+
+
+def _check_values(values: Values, flags: Sequence[bool]) -> None:
+    if values.ndim != 2 or len(values) < 2 or len(flags) != values.shape[1]:
+        raise ValueError(
+            f"values has the shape {list(values.shape)} and differenced {len(flags)} flags; "
+            "give at least two rows of [rows, features] and one flag a feature"
+        )
+    if not np.isfinite(values).all():
+        row, feature = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(
+            f"values[{row}, {feature}]={values[row, feature]} is not finite; "
+            "fill or drop missing observations first"
+        )

@@ -15,6 +15,11 @@ class ForecastConfig(Section):
     season: int | None = Field(
         default=None, ge=1, description="Rows of a season; None: by frequency."
     )
+    ridge_lookback: int | None = Field(
+        default=None,
+        ge=0,
+        description="Values that the ridge of an evaluation reads; None: two seasons; 0: no ridge.",
+    )
     warmup: int | None = Field(
         default=None, ge=0, description="Rows read before a part is scored in training; None: all."
     )

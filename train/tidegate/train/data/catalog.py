@@ -1,12 +1,14 @@
 """The data sets by name."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tidegate.train.arguments import check_choice
 from tidegate.train.data.sentence_files import DEFAULT_LAYOUT, FORMATS, Layout, SentenceFiles
+from tidegate.train.data.split import Cuts
+from tidegate.train.data.table import TableLayout
 
 FOLDER_VARIABLE = "TIDEGATE_DATA"
 
@@ -21,7 +23,9 @@ class Dataset:
         source: where it comes from.
         folder: below the folder that TIDEGATE_DATA names; None: needs none.
         format: of sentences in files; empty: others.
-        files: of training, validation and test, below the folder.
+        files: of training, validation and test, below the folder; of a table, one.
+        table: what the columns of a table of series mean; None: others.
+        cuts: of a table.
     """
 
     name: str
@@ -30,15 +34,77 @@ class Dataset:
     folder: str | None = None
     format: str = ""
     files: tuple[str, ...] = ()
+    table: TableLayout | None = None
+    cuts: Cuts = field(default_factory=Cuts)
 
 
+_ETT = "https://github.com/zhouhaoyi/ETDataset"
+_ETT_COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+_CURRENCIES = (
+    "australia",
+    "britain",
+    "canada",
+    "switzerland",
+    "china",
+    "japan",
+    "new_zealand",
+    "singapore",
+)
 _SLOT_FOLDERS = ("train", "valid", "test")
 
 CATALOG: dict[str, Dataset] = {
     one.name: one
     for one in (
         Dataset("co2", "forecasting", "Mauna Loa CO2 by week; comes with statsmodels"),
-        Dataset("csv", "forecasting", "a CSV file of yours, dataset.path"),
+        Dataset("csv", "forecasting", "a CSV file of yours, dataset.path", table=TableLayout()),
+        Dataset(
+            "parquet", "forecasting", "a Parquet file of yours, dataset.path", table=TableLayout()
+        ),
+        Dataset(
+            "etth1",
+            "forecasting",
+            f"electricity transformer temperature by the hour, {_ETT}",
+            "ett",
+            files=("ETTh1.csv.gz",),
+            table=TableLayout(time_column="date", frequency="h", targets=_ETT_COLUMNS),
+            # 12, 4 and 4 months of 30 days, as in the papers; the rest is not used.
+            cuts=Cuts(rows=(8640, 2880, 2880)),
+        ),
+        Dataset(
+            "ettm1",
+            "forecasting",
+            f"electricity transformer temperature by the quarter of an hour, {_ETT}",
+            "ett",
+            files=("ETTm1.csv.gz",),
+            table=TableLayout(time_column="date", frequency="15min", targets=_ETT_COLUMNS),
+            cuts=Cuts(rows=(34560, 11520, 11520)),
+        ),
+        Dataset(
+            "exchange_rate",
+            "forecasting",
+            "eight currencies by the day, without dates, "
+            "https://github.com/laiguokun/multivariate-time-series-data",
+            "exchange_rate",
+            files=("exchange_rate.txt.gz",),
+            table=TableLayout(time_column="", columns=_CURRENCIES, targets=_CURRENCIES),
+            # 70, 10 and 20 %.
+            cuts=Cuts(rows=(5311, 760, 1517)),
+        ),
+        Dataset(
+            "sp500",
+            "forecasting",
+            "the S&P 500 index by the day of trading, https://github.com/bashtage/arch",
+            "finance",
+            files=("sp500.csv.gz",),
+            table=TableLayout(
+                time_column="Date",
+                time_format="%m/%d/%Y",
+                frequency="B",
+                targets=("Close",),
+                hist_exog=(),
+                gaps="keep",
+            ),
+        ),
         Dataset("homographs", "labelling", "generated; labels need the words to the right"),
         Dataset(
             "ud_english_ewt",
@@ -152,3 +218,20 @@ def sentence_files(
     return SentenceFiles(
         dataset.name, dataset.format, tuple(folder / name for name in names), layout
     )
+
+
+def table_file(dataset: Dataset, path: Path | None = None) -> Path:
+    """Where the table of a data set is.
+
+    Args:
+        dataset: with a table.
+        path: of the file; None: below the folder that TIDEGATE_DATA names.
+
+    Raises:
+        ValueError: it is not known.
+    """
+    if path is not None:
+        return path
+    if dataset.folder is None:
+        raise ValueError("dataset.path is missing; give the path of the table")
+    return dataset_folder(dataset) / dataset.files[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tidegate.train.data.clean import SeriesProblem
 from tidegate.train.data.sentence_files import SentenceFiles
 from tidegate.train.data.sentences import Sentence, SentenceSplit
 from tidegate.train.data.spans import are_span_labels, spans
@@ -24,12 +25,12 @@ class Checked:
 
     Attributes:
         counts: a row for each part.
-        problems: lines that could not be read, in the order of the files.
+        problems: what could not be read, in the order of the files.
         notices: one line each.
     """
 
     counts: pd.DataFrame
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem | SeriesProblem, ...]
     notices: tuple[str, ...]
 
 

@@ -1,8 +1,8 @@
 """The weekly carbon dioxide record of Mauna Loa, 1958 to 2001, from statsmodels."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tidegate.train.data.calendar import position
 from tidegate.train.data.series import Series
 
 
@@ -34,17 +34,8 @@ def load_co2() -> Series:
     return Series(
         name="co2",
         timestamps=times,
-        values=np.column_stack([level, *year_position(times)]),
+        values=np.column_stack([level, *position("day_of_year", times)]),
         features=("co2", "week_sin", "week_cos"),
         frequency="W-SAT",
         units=("ppm", "", ""),
     )
-
-
-def year_position(
-    times: NDArray[np.datetime64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sine and cosine of the position in the year, each [rows]; the year is one turn."""
-    days = (times - times.astype("datetime64[Y]")) / np.timedelta64(1, "D")
-    angle = 2 * np.pi * days / 365.2425
-    return np.sin(angle), np.cos(angle)

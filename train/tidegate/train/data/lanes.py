@@ -92,7 +92,7 @@ class Lanes:
                 gradients are not cut at the same steps in each epoch; None: all are full.
         """
         plan = assign([len(one) for one in self.series], self.lanes)
-        targets = [multi_horizon(one.values[:, self.targets], self.horizon) for one in self.series]
+        targets = [multi_horizon(one.truth(self.targets), self.horizon) for one in self.series]
         first = self.bptt
         if generator is not None:
             first = int(generator.integers((self.bptt + 1) // 2, self.bptt, endpoint=True))

@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Part = Literal["train", "validation", "test"]
+# Moments of the calendar, or whole numbers where time is counted.
+Timestamps = NDArray[np.datetime64 | np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,22 +20,28 @@ class Series:
 
     Args:
         name: of the series.
-        timestamps: ascending datetime64 [rows].
+        timestamps: ascending datetime64 [rows], or int64 where rows are numbered.
         values: float64 [rows, features].
         features: names of the columns.
-        frequency: pandas' offset alias of the time between two rows.
+        frequency: pandas' offset alias of the time between two rows; "1" where
+            rows are numbered.
         units: unit of each feature, "" where there is none; empty: all without.
+        observed: bool [rows, features], False where a missing value was filled; None:
+            all were observed. What was filled is read, but is no truth to learn.
+        indicators: features that are 0 or 1, which no scaler changes.
 
     Raises:
         ValueError: shapes differ, or time does not ascend.
     """
 
     name: str
-    timestamps: NDArray[np.datetime64]
+    timestamps: Timestamps
     values: NDArray[np.float64]
     features: tuple[str, ...]
     frequency: str
     units: tuple[str, ...] = field(default=())
+    observed: NDArray[np.bool_] | None = None
+    indicators: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         rows, width = self.values.shape
@@ -52,13 +60,11 @@ class Series:
 
     def rows(self, start: int, stop: int) -> "Series":
         """The rows from ``start`` to before ``stop``."""
-        return Series(
-            self.name,
-            self.timestamps[start:stop],
-            self.values[start:stop],
-            self.features,
-            self.frequency,
-            self.units,
+        return replace(
+            self,
+            timestamps=self.timestamps[start:stop],
+            values=self.values[start:stop],
+            observed=None if self.observed is None else self.observed[start:stop],
         )
 
     def columns(self, names: Sequence[str]) -> list[int]:
@@ -75,13 +81,22 @@ class Series:
                 )
         return [self.features.index(name) for name in names]
 
+    def truth(self, columns: Sequence[int]) -> NDArray[np.float64]:
+        """Values to forecast, [rows, columns]; NaN where none was observed."""
+        values = self.values[:, columns]
+        return values if self.observed is None else np.where(self.observed[:, columns], values, nan)
+
     def digest(self) -> str:
-        """sha256 of names, times and values, in hex."""
+        """sha256 of names, times, values and what of them was observed, in hex."""
         content = hashlib.sha256(
             "\n".join([self.name, self.frequency, *self.features, *self.units]).encode()
         )
-        content.update(self.timestamps.astype("datetime64[ns]").astype("<i8").tobytes())
+        is_dated = np.issubdtype(self.timestamps.dtype, np.datetime64)
+        times = self.timestamps.astype("datetime64[ns]") if is_dated else self.timestamps
+        content.update(times.astype("<i8").tobytes())
         content.update(self.values.astype("<f8").tobytes())
+        if self.observed is not None:
+            content.update(self.observed.tobytes())
         return content.hexdigest()
 
 
@@ -129,41 +144,13 @@ class SeriesSplit:
         }[part]
 
 
-def split_by_time(
-    series: Series, train_until: date | None = None, validation_until: date | None = None
-) -> SeriesSplit:
-    """Cuts a series into training, validation and test, in this order.
-
-    Args:
-        series: the whole.
-        train_until: first day after the training part; None: 70 % of the rows.
-        validation_until: first day after the validation part; None: half of the rest.
-
-    Raises:
-        ValueError: a part would be empty.
-    """
-    total = len(series)
-    train = _rows_before(series, train_until, total * 7 // 10)
-    end = _rows_before(series, validation_until, train + (total - train) // 2)
-    split = SeriesSplit(series, train, end - train)
-    for part in ("train", "validation", "test"):
-        start, stop = split.bounds(part)
-        if stop <= start:
-            raise ValueError(
-                f"the {part} part of series {series.name!r} is empty: train_until={train_until}, "
-                f"validation_until={validation_until}, and the series runs from "
-                f"{series.timestamps[0]} to {series.timestamps[-1]}; move the two dates"
-            )
-    return split
-
-
-def check_ascending(name: str, timestamps: NDArray[np.datetime64]) -> None:
+def check_ascending(name: str, timestamps: Timestamps) -> None:
     """Checks that time only goes forward.
 
     Raises:
         ValueError: naming the first row that is not after its predecessor.
     """
-    wrong = np.flatnonzero(np.diff(timestamps) <= np.timedelta64(0))
+    wrong = np.flatnonzero(np.diff(timestamps.astype(np.int64)) <= 0)
     if not wrong.size:
         return
     row = int(wrong[0]) + 1
@@ -171,9 +158,3 @@ def check_ascending(name: str, timestamps: NDArray[np.datetime64]) -> None:
     problem = "is a duplicate" if moment == before else f"comes after {before}: unsorted"
     remedy = "keep one row for each time" if moment == before else "sort the rows by time"
     raise ValueError(f"series {name!r}, row {row}, time {moment} {problem}; {remedy}")
-
-
-def _rows_before(series: Series, until: date | None, default: int) -> int:
-    if until is None:
-        return default
-    return int(np.searchsorted(series.timestamps, np.datetime64(until), side="left"))

@@ -1,7 +1,10 @@
-"""Scores of forecasts.
+"""Scores of forecasts, beside those of what any model must beat.
 
 Dimensions: N origins, horizon, K targets, Q quantiles.
 """
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,80 +13,146 @@ from numpy.typing import NDArray
 
 from tidegate.train.evaluate.backtest import Backtest
 from tidegate.train.evaluate.baselines import last_value, season_length, seasonal_naive
+from tidegate.train.evaluate.ridge import Ridge
+
+Values = NDArray[np.floating]
+
+MODEL = "median"
 
 
-def forecast_metrics(test: Backtest, season: int | None = None) -> dict[str, float]:
-    """Scores over all origins, steps and targets.
+@dataclass(frozen=True)
+class ForecastScores:
+    """What forecasts came to.
+
+    Attributes:
+        by_series: a row for each target of each series. ``windows`` counts the
+            forecasts; ``mae``, ``mse``, ``smape`` (0 to 1) and ``mase`` are of the median,
+            ``weighted_quantile_loss`` is 2 x pinball over the sum of abs(y), mean over
+            levels, and ``coverage_80`` (for levels 0.1 and 0.9) the share of values within
+            the outer quantiles. ``_standardised`` errors are in units of the target's
+            standard deviation in the training part. A baseline's stand under its name:
+            ``mae_ridge``.
+        by_horizon: a row for each step ahead; mean over series and targets.
+    """
+
+    by_series: pd.DataFrame
+    by_horizon: pd.DataFrame
+    baselines: tuple[str, ...]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means over all series and targets, which count alike.
+
+        ``skill_ridge`` is 1 - MAE / MAE of the ridge, both standardised: 0 is no better, 1
+        is perfect.
+        """
+        table = self.by_series.drop(columns=["unique_id", "windows"])
+        metrics = {str(name): float(value) for name, value in table.mean().items()}
+        for name in self.baselines:
+            metrics[f"skill_{name}"] = skill(
+                metrics["mae_standardised"], metrics[f"mae_standardised_{name}"]
+            )
+        return metrics
+
+
+def score(
+    tests: Sequence[Backtest], season: int | None = None, ridge_lookback: int | None = None
+) -> ForecastScores:
+    """Scores backtests beside the last value, the value a season ago, and a ridge.
+
+    Origins with less past than a baseline needs are left out for all.
 
     Args:
-        test: from :func:`tidegate.train.evaluate.backtest.backtest`.
+        tests: from :func:`tidegate.train.evaluate.backtest.backtests`.
         season: rows of a season; None: by the series' frequency.
+        ridge_lookback: values that the ridge reads; None: two seasons, or less where the
+            training parts are short; 0: there is no ridge.
 
-    Returns:
-        ``mae`` of the median; ``weighted_quantile_loss`` (2 x pinball over the
-        sum of |y|, mean over levels); ``coverage_80`` (for levels 0.1 and 0.9),
-        the share of values within the outer quantiles;
-        ``mae_last_value`` and ``mae_seasonal_naive`` of the baselines, and
-        ``skill_last_value`` and ``skill_seasonal_naive``, 1 - MAE / MAE of the
-        baseline: 0 is no better, 1 is perfect. Targets count alike.
+    Raises:
+        ValueError: no origin has enough past, or no window fits the training part.
     """
-    frame = long_frame(test, season)
-    models = ["median", "last_value", "seasonal_naive"]
-    mae = ufl.mae(frame, models)[models].mean()
-    quantiles = [f"q{level:g}" for level in test.levels]
-    weighted = ufl.scaled_crps(frame, {"model": quantiles}, np.asarray(test.levels))
-    metrics = {
-        "mae": mae["median"],
-        "weighted_quantile_loss": weighted["model"].mean(),
-        "mae_last_value": mae["last_value"],
-        "mae_seasonal_naive": mae["seasonal_naive"],
-        "skill_last_value": skill(mae["median"], mae["last_value"]),
-        "skill_seasonal_naive": skill(mae["median"], mae["seasonal_naive"]),
-    }
-    if len(test.levels) > 1:
-        width = interval_percent(test.levels)
-        frame = frame.rename(
-            columns={quantiles[0]: f"model-lo-{width}", quantiles[-1]: f"model-hi-{width}"}
+    season = season or season_length(tests[0].series.frequency)
+    ridge = _fit_ridge(tests, _lookback(tests, season, ridge_lookback))
+    rows, steps = [], []
+    for test in tests:
+        for column in columns(test, season, ridge):
+            rows.append(_row(column, season))
+            steps.append(_steps(column))
+    by_horizon = sum(steps[1:], steps[0]) / len(steps)
+    by_horizon.insert(0, "step", np.arange(1, len(by_horizon) + 1))
+    baselines = ("last_value", "seasonal_naive", *(["ridge"] if ridge else []))
+    return ForecastScores(pd.DataFrame(rows), by_horizon, baselines)
+
+
+@dataclass(frozen=True)
+class Column:
+    """The forecasts of one target of one series.
+
+    Attributes:
+        unique_id: the series, and the target if there are several.
+        truth: [N, horizon].
+        points: of the median and of each baseline, [N, horizon].
+        quantiles: [N, horizon, Q].
+        levels: [Q].
+        train: [rows].
+        scale: standard deviation of the training part.
+    """
+
+    unique_id: str
+    truth: Values
+    points: Mapping[str, Values]
+    quantiles: Values
+    levels: tuple[float, ...]
+    train: Values
+    scale: float
+
+
+def columns(test: Backtest, season: int, ridge: Ridge | None) -> Iterator[Column]:
+    """One for each target, with the forecasts of the baselines."""
+    past = max(season, ridge.lookback if ridge else 1)
+    keep = test.origins >= past - 1
+    if not keep.any():
+        raise ValueError(
+            f"season={season} or the ridge's lookback is longer than the {test.origins[-1] + 1} "
+            f"rows before the last forecast of series {test.series.name!r}; give a shorter one"
         )
-        metrics[f"coverage_{width}"] = ufl.coverage(frame, ["model"], width)["model"].mean()
-    return {name: float(value) for name, value in metrics.items()}
-
-
-def by_horizon(test: Backtest, season: int | None = None) -> pd.DataFrame:
-    """MAE of model and baselines for each step ahead, targets and origins together."""
-    season = season or season_length(test.series.frequency)
-
-    def mae(forecast: NDArray[np.float64]) -> NDArray[np.float64]:
-        error: NDArray[np.float64] = np.abs(forecast - test.truth).mean(axis=(0, 2))
-        return error
-
-    return pd.DataFrame(
-        {
-            "step": np.arange(1, test.horizon + 1),
-            "mae": mae(test.median),
-            "mae_last_value": mae(last_value(test)),
-            "mae_seasonal_naive": mae(seasonal_naive(test, season)),
+    origins, values = test.origins[keep], test.values
+    for index, target in enumerate(test.targets):
+        one = values[:, index : index + 1]
+        center, scale = _standard(test.train[:, index])
+        points = {
+            MODEL: test.median[keep][..., index],
+            "last_value": last_value(one, origins, test.horizon)[..., 0],
+            "seasonal_naive": seasonal_naive(one, origins, test.horizon, season)[..., 0],
         }
-    )
+        if ridge:
+            forecast = ridge.predict((one[:, 0] - center) / scale, origins)
+            points["ridge"] = forecast * scale + center
+        name = test.series.name
+        yield Column(
+            unique_id=name if len(test.targets) == 1 else f"{name}/{target}",
+            truth=test.truth[keep][..., index],
+            points=points,
+            quantiles=test.quantiles[keep][:, :, index],
+            levels=test.levels,
+            train=test.train[:, index],
+            scale=scale,
+        )
 
 
-def long_frame(test: Backtest, season: int | None = None) -> pd.DataFrame:
-    """One row for each origin, step and target, as utilsforecast reads it.
+def long_frame(column: Column) -> pd.DataFrame:
+    """One row for each origin and step with a truth, as utilsforecast reads it.
 
-    Columns: unique_id (the target), y, median, last_value, seasonal_naive, and
-    one for each quantile, such as q0.1.
+    Columns: unique_id, y, one for each point forecast, and one for each quantile,
+    such as q0.1.
     """
-    season = season or season_length(test.series.frequency)
-    columns = {
-        "unique_id": np.broadcast_to(np.asarray(test.targets, object), test.truth.shape).ravel(),
-        "y": test.truth.ravel(),
-        "median": test.median.ravel(),
-        "last_value": last_value(test).ravel(),
-        "seasonal_naive": seasonal_naive(test, season).ravel(),
-    }
-    for index, level in enumerate(test.levels):
-        columns[f"q{level:g}"] = test.quantiles[..., index].ravel()
-    return pd.DataFrame(columns)
+    frame = {"y": column.truth.ravel()}
+    frame |= {name: values.ravel() for name, values in column.points.items()}
+    for index, level in enumerate(column.levels):
+        frame[f"q{level:g}"] = column.quantiles[..., index].ravel()
+    table = pd.DataFrame(frame).dropna(subset=["y"]).reset_index(drop=True)
+    table.insert(0, "unique_id", column.unique_id)
+    return table
 
 
 def skill(mae: float, mae_baseline: float) -> float:
@@ -94,3 +163,78 @@ def skill(mae: float, mae_baseline: float) -> float:
 def interval_percent(levels: tuple[float, ...]) -> int:
     """Nominal coverage of the outer quantiles in percent: 80 for 0.1 to 0.9."""
     return round(100 * (levels[-1] - levels[0]))
+
+
+def _row(column: Column, season: int) -> dict[str, object]:
+    """The scores of one target of one series."""
+    frame, names = long_frame(column), list(column.points)
+    known = column.train[~np.isnan(column.train)]
+    train = pd.DataFrame({"unique_id": column.unique_id, "y": known})
+    quantiles = [f"q{level:g}" for level in column.levels]
+    errors = {
+        "mae": ufl.mae(frame, names),
+        "mse": ufl.mse(frame, names),
+        "smape": ufl.smape(frame, names),
+        # Scaled by the seasonal naive error within the training part.
+        "mase": ufl.mase(frame, names, seasonality=season, train_df=train),
+    }
+    weighted = ufl.scaled_crps(frame, {MODEL: quantiles}, np.asarray(column.levels))
+    row: dict[str, object] = {"unique_id": column.unique_id, "windows": len(column.truth)}
+    for name in names:
+        suffix = "" if name == MODEL else f"_{name}"
+        for metric, table in errors.items():
+            row[f"{metric}{suffix}"] = float(table[name].iloc[0])
+        row[f"mae_standardised{suffix}"] = float(errors["mae"][name].iloc[0]) / column.scale
+        row[f"mse_standardised{suffix}"] = float(errors["mse"][name].iloc[0]) / column.scale**2
+    row["weighted_quantile_loss"] = float(weighted[MODEL].iloc[0])
+    if len(column.levels) > 1:
+        width = interval_percent(column.levels)
+        low, high = f"{MODEL}-lo-{width}", f"{MODEL}-hi-{width}"
+        bounds = frame.rename(columns={quantiles[0]: low, quantiles[-1]: high})
+        row[f"coverage_{width}"] = float(ufl.coverage(bounds, [MODEL], width)[MODEL].iloc[0])
+    return row
+
+
+def _steps(column: Column) -> pd.DataFrame:
+    """Errors and coverage of each step ahead, mean over origins."""
+    known = ~np.isnan(column.truth)
+    count = np.maximum(known.sum(axis=0), 1)
+
+    def mean(values: Values) -> Values:
+        averaged: Values = np.where(known, values, 0.0).sum(axis=0) / count
+        return averaged
+
+    table = {}
+    for name, forecast in column.points.items():
+        suffix = "" if name == MODEL else f"_{name}"
+        error = np.abs(forecast - column.truth)
+        table[f"mae{suffix}"] = mean(error)
+        table[f"mse_standardised{suffix}"] = mean((error / column.scale) ** 2)
+    if len(column.levels) > 1:
+        low, high = column.quantiles[..., 0], column.quantiles[..., -1]
+        is_within = (low <= column.truth) & (column.truth <= high)
+        table[f"coverage_{interval_percent(column.levels)}"] = mean(is_within.astype(float))
+    return pd.DataFrame(table)
+
+
+def _standard(train: Values) -> tuple[float, float]:
+    """Mean and standard deviation; a constant series is left in its own unit."""
+    return float(np.nanmean(train)), float(np.nanstd(train)) or 1.0
+
+
+def _lookback(tests: Sequence[Backtest], season: int, asked: int | None) -> int:
+    if asked is not None:
+        return asked
+    longest = max(test.train_rows for test in tests)
+    return max(min(2 * season, (longest - tests[0].horizon) // 2), 0)
+
+
+def _fit_ridge(tests: Sequence[Backtest], lookback: int) -> Ridge | None:
+    if lookback == 0:
+        return None
+    parts = []
+    for test in tests:
+        for train in test.train.T:
+            center, scale = _standard(train)
+            parts.append((train - center) / scale)
+    return Ridge.fit(parts, lookback, tests[0].horizon)

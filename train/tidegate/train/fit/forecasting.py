@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tidegate.train.data.lanes import Lanes
 from tidegate.train.data.series import SeriesSplit
-from tidegate.train.evaluate.backtest import backtest
+from tidegate.train.evaluate.backtest import backtests
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.losses import pinball_loss
 
@@ -75,7 +75,7 @@ class ForecastingTask:
 
     def validate(self) -> dict[str, float]:
         """The pinball loss of the validation part, origin after origin."""
-        tests = [backtest(self.model, split, "validation", self.warmup) for split in self.splits]
+        tests = backtests(self.model, self.splits, "validation", self.warmup)
         losses = [test.loss(self.model.target_scale.numpy()) for test in tests]
         return {self.monitor: float(np.mean(losses))}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import pandas as pd
 from torch import nn
 
 from tidegate.train import fit, tracking
@@ -23,10 +24,12 @@ class Evaluation(Generic[PredictionsT]):
     Attributes:
         metrics: by name.
         predictions: of the task's own type, such as forecasts or labels given.
+        tables: the same scores in detail, by name.
     """
 
     metrics: dict[str, float]
     predictions: PredictionsT
+    tables: dict[str, pd.DataFrame]
 
 
 class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
@@ -72,4 +75,4 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
     def report(
         self, config: Config, evaluation: Evaluation[PredictionsT], tracked: tracking.Run
     ) -> None:
-        """Logs tables and figures of the test part."""
+        """Logs figures of the test part."""

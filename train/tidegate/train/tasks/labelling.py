@@ -74,7 +74,7 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
             words = ambiguous_words(data.train, lower_case=model.lower_case)
             ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
             metrics["accuracy_ambiguous"] = ambiguous
-        return Evaluation(metrics, answers)
+        return Evaluation(metrics, answers, answers.tables())
 
     @override
     def report(
@@ -84,8 +84,6 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
         tracked: tracking.Run,
     ) -> None:
         answers = evaluation.predictions
-        for name, table in answers.tables().items():
-            tracked.log_table(table, f"{name}.json")
         for name, (counts, names) in answers.confusions().items():
             if len(names) <= plots.MOST_LABELS:
                 tracked.log_figure(plots.confusion_figure(counts, names), f"{name}.png")
