@@ -33,6 +33,15 @@ class TrainingConfig(Section):
     patience: int = Field(default=8, ge=1, description="Epochs without a better validation score.")
     lanes: int = Field(default=8, ge=1, description="Forecasting: rows of a batch.")
     bptt: int = Field(default=52, ge=1, description="Forecasting: steps that a gradient goes back.")
+    lookback: int | None = Field(
+        default=None,
+        ge=1,
+        description="Forecasting: learn from shuffled windows of as many steps, `lanes` a batch, "
+        "with no state carried; None: lanes of `bptt` steps.",
+    )
+    stride: int = Field(
+        default=1, ge=1, description="Forecasting: rows from one window to the next."
+    )
     persistent_masks: bool = Field(
         default=False,
         description="Forecasting: a lane keeps its masks per sequence from segment to segment "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tidegate.train.data.lanes import Lanes
 from tidegate.train.data.series import SeriesSplit
+from tidegate.train.data.windows import Windows
 from tidegate.train.evaluate.backtest import backtests
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.losses import pinball_loss
@@ -37,6 +38,9 @@ class ForecastingTask:
         warmup: rows read before the validation part; None: all of them.
         persistent_masks: whether a lane keeps its masks per sequence over all segments
             of a stretch, as it keeps its state; else each segment has new ones.
+        lookback: steps of a window, to learn from shuffled windows, ``lanes`` of them
+            in a batch; None: lanes carry their state.
+        stride: rows from one window to the next.
     """
 
     model: Forecaster
@@ -46,6 +50,8 @@ class ForecastingTask:
     seed: int = 0
     warmup: int | None = None
     persistent_masks: bool = False
+    lookback: int | None = None
+    stride: int = 1
     monitor: ClassVar[str] = "validation_loss"
     higher_is_better: ClassVar[bool] = False
     _carried: States | None = field(default=None, init=False)
@@ -57,21 +63,28 @@ class ForecastingTask:
             epoch: from 1.
             start: segments that are done; their last state was loaded.
         """
-        model, train = self.model, [split.train for split in self.splits]
-        targets = train[0].columns(model.format.targets)
-        lanes = Lanes(train, self.lanes, self.bptt, model.horizon, targets)
+        model, sampler = self.model, self._sampler()
         levels = torch.tensor(model.quantile_levels)
         if not start:
             self._carried = None
-        segments = lanes.segments(np.random.default_rng((self.seed, epoch)))
+        segments = sampler.segments(np.random.default_rng((self.seed, epoch)))
         for segment in islice(segments, start, None):
             initial = model.initial_state(len(segment.x))
-            state = reset(self._carried or initial, initial, segment.reset)
+            # Windows have no state of an earlier one to go on from.
+            carried = self._carried if self.lookback is None else None
+            state = reset(carried or initial, initial, segment.reset)
             numbers = epoch * _STRETCHES + segment.stretch if self.persistent_masks else None
             quantiles, state = model(segment.x, segment.lengths, state, sequences=numbers)
             # The value goes on, the gradient ends here: this is the truncation.
             self._carried = tuple(tensor.detach() for tensor in state)
             yield pinball_loss(quantiles, segment.y, levels, model.target_scale)
+
+    def _sampler(self) -> Lanes | Windows:
+        model, train = self.model, [split.train for split in self.splits]
+        targets = train[0].columns(model.format.targets)
+        if self.lookback is None:
+            return Lanes(train, self.lanes, self.bptt, model.horizon, targets)
+        return Windows(train, self.lanes, self.lookback, model.horizon, targets, self.stride)
 
     def validate(self) -> dict[str, float]:
         """The pinball loss of the validation part, origin after origin."""

@@ -55,6 +55,8 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
             config.seed,
             config.forecast.warmup,
             section.persistent_masks,
+            section.lookback,
+            section.stride,
         )
 
     @override
