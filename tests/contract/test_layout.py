@@ -60,6 +60,7 @@ def test_the_public_names_of_training_are_pinned() -> None:
         "EmbeddingDropout",
         "Forecaster",
         "Labeller",
+        "LanguageModel",
         "MonteCarlo",
         "ParityError",
         "RNNDrop",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.train.kernels import build
+from tidegate.train.kernels.compiler import BuildError
 
 PROGRAM = """
 import torch
@@ -87,7 +88,7 @@ def test_a_compiler_that_fails_is_named_with_its_last_words(
     monkeypatch.setenv("CXX", str(broken))
     monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "cache"))
 
-    with pytest.raises(build.BuildError, match="failed with status 4: no space left"):
+    with pytest.raises(BuildError, match="failed with status 4: no space left"):
         build.load()
 
     assert list((tmp_path / "cache" / "kernels").iterdir()) == []
@@ -100,7 +101,7 @@ def test_what_is_built_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CXX", str(useless))
     monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "cache"))
 
-    with pytest.raises(build.BuildError, match="built does not load"):
+    with pytest.raises(BuildError, match="built does not load"):
         build.load()
 
     assert list((tmp_path / "cache" / "kernels").iterdir()) == []

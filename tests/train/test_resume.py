@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tidegate.train import Recurrent, Variational, Zoneout, awd, interrupted_run, job, tracking
 from tidegate.train.config import load
+from tidegate.train.data.corpus import Corpus
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.sentences import label_names, vocabulary
 from tidegate.train.data.series import Series
@@ -25,6 +26,7 @@ from tidegate.train.fit import (
     ForecastingTask,
     Interrupted,
     LabellingTask,
+    LanguageModellingTask,
     Optimization,
     fit,
 )
@@ -32,6 +34,7 @@ from tidegate.train.fit.interrupt import Interruption
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.interrupted_run import InterruptedRun
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.scaler import StandardScaler
 
 EPOCHS = 3
@@ -79,7 +82,22 @@ def labelling() -> LabellingTask:
     return LabellingTask(model, sentences, tokens=200)
 
 
-TASKS: dict[str, Callable[[], Any]] = {"forecasting": forecasting, "labelling": labelling}
+def language_modelling() -> LanguageModellingTask:
+    torch.manual_seed(0)
+    ids = np.random.default_rng(0).integers(0, 9, 200)
+    corpus = Corpus("random", "word", ("<unk>", *"abcdefgh"), ids[:140], ids[140:170], ids[170:])
+    network = Recurrent("lstm", 5, 6, regularizers=awd(1, words=True))
+    model = LanguageModel(network, vocabulary=corpus.vocabulary, embedding_size=5)
+    return LanguageModellingTask(
+        model, corpus, lanes=2, bptt=12, activation=1.0, persistent_masks=True
+    )
+
+
+TASKS: dict[str, Callable[[], Any]] = {
+    "forecasting": forecasting,
+    "labelling": labelling,
+    "language_modelling": language_modelling,
+}
 
 
 @dataclass

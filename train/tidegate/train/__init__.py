@@ -5,6 +5,7 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.importing import from_keras, from_torch
 from tidegate.train.inference import MonteCarlo, monte_carlo
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.presets import awd
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import (
@@ -21,6 +22,7 @@ __all__ = [
     "EmbeddingDropout",
     "Forecaster",
     "Labeller",
+    "LanguageModel",
     "MonteCarlo",
     "ParityError",
     "RNNDrop",

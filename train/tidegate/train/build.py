@@ -4,14 +4,16 @@ import torch
 
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
+from tidegate.train.data.corpus import Corpus
 from tidegate.train.data.panel import Panel
 from tidegate.train.data.sentences import SentenceSplit
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.tasks import TASKS
 
-Data = Panel | SentenceSplit
-Model = Forecaster | Labeller
+Data = Panel | SentenceSplit | Corpus
+Model = Forecaster | Labeller | LanguageModel
 
 
 def load_data(config: Config) -> Data:

@@ -6,9 +6,10 @@ import pandas as pd
 
 from tidegate.train import config
 from tidegate.train.build import load_data
-from tidegate.train.data.catalog import find_dataset, sentence_files, table_file
+from tidegate.train.data.catalog import find_dataset, sentence_files, table_file, text_files
 from tidegate.train.data.check import PARTS, Checked, check_files, count, notices
 from tidegate.train.data.clean import SeriesProblem
+from tidegate.train.data.corpus import Corpus, read_corpus
 from tidegate.train.data.panel import Panel
 from tidegate.train.data.series import Series
 from tidegate.train.data.tables import load_panel
@@ -28,6 +29,8 @@ def check(name: str) -> Checked:
     if name.endswith(".toml"):
         return _check_recipe(config.load(Path(name)))
     dataset = find_dataset(name)
+    if dataset.task == "language_modelling" and dataset.format:
+        return _check_text(read_corpus(name, text_files(dataset), dataset.unit))
     if dataset.format:
         return check_files(sentence_files(dataset))
     if dataset.table and dataset.files:
@@ -39,13 +42,15 @@ def check(name: str) -> Checked:
 
 def _check_recipe(recipe: config.Config) -> Checked:
     dataset = find_dataset(recipe.dataset.name)
-    if dataset.format:
+    if recipe.task == "labelling" and dataset.format:
         return check_files(find_sentence_files(recipe))
     if dataset.table:
         return _check_table(find_table(recipe))
     data = load_data(recipe)
     if isinstance(data, Panel):
         return Checked(_count_rows(data), (), ())
+    if isinstance(data, Corpus):
+        return _check_text(data)
     return Checked(count(data), (), tuple(notices(data)))
 
 
@@ -76,3 +81,19 @@ def _count_rows(panel: Panel) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _check_text(corpus: Corpus) -> Checked:
+    """Tokens of each part, and how many of them are unknown."""
+    rows = []
+    for part in PARTS:
+        ids = getattr(corpus, part)
+        rows.append(
+            {
+                "part": part,
+                "tokens": len(ids),
+                "unknown tokens": float((ids == 0).mean()),
+                "vocabulary": len(corpus.vocabulary),
+            }
+        )
+    return Checked(pd.DataFrame(rows), (), ())

@@ -104,6 +104,25 @@ def horizon_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def frequency_figure(table: pd.DataFrame) -> Figure:
+    """Draws a language model's perplexity by how often the training part has a token.
+
+    Args:
+        table: from :meth:`tidegate.train.evaluate.language.TokenLosses.by_frequency`.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    names = [f"{low:,} to {high:,}" for low, high in zip(table["from"], table["to"], strict=True)]
+    bars = axes.bar(names, table["perplexity"], color=BLUE)
+    axes.bar_label(bars, [f"{share:.1%}" for share in table["share"]], color=GREY)
+    axes.set_yscale("log")
+    axes.set_xlabel("occurrences in the training part; above, the share of the tokens")
+    axes.set_ylabel("perplexity")
+    axes.tick_params(axis="x", labelrotation=30)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def pixels(figure: Figure) -> NDArray[np.uint8]:
     """A figure as an image, uint8 [height, width, 3]."""
     buffer = io.BytesIO()

@@ -9,10 +9,12 @@ from tidegate.train.combination import check_reads_numbers
 from tidegate.train.config.dataset import DatasetConfig
 from tidegate.train.config.flat import flatten
 from tidegate.train.config.forecast import ForecastConfig
+from tidegate.train.config.language import LanguageConfig
 from tidegate.train.config.model import ModelConfig
 from tidegate.train.config.task import Task
 from tidegate.train.config.tracking import TrackingConfig
 from tidegate.train.config.training import TrainingConfig
+from tidegate.train.language_model import BIDIRECTIONAL as BIDIRECTIONAL_LANGUAGE_MODEL
 from tidegate.train.regularizers import Site
 
 BIDIRECTIONAL_FORECAST = (
@@ -36,12 +38,18 @@ class Config(BaseSettings):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     forecast: ForecastConfig = ForecastConfig()
+    language: LanguageConfig = LanguageConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _the_future_is_not_known(self) -> Self:
         if self.task == "forecasting" and self.model.bidirectional:
             raise ValueError(BIDIRECTIONAL_FORECAST)
+        if self.task == "language_modelling" and self.model.bidirectional:
+            raise ValueError(
+                "model.bidirectional = true is refused for task = 'language_modelling': "
+                f"{BIDIRECTIONAL_LANGUAGE_MODEL}"
+            )
         if self.task == "forecasting":
             check_reads_numbers(self.model.build_regularizers(self.task))
         return self
@@ -50,9 +58,9 @@ class Config(BaseSettings):
     def _there_are_masks_to_keep(self) -> Self:
         if not self.training.persistent_masks:
             return self
-        if self.task != "forecasting":
+        if self.task == "labelling":
             raise ValueError(
-                "training.persistent_masks = true is for task = 'forecasting': a sentence is "
+                "training.persistent_masks = true is not for task = 'labelling': a sentence is "
                 "never cut into segments, so its masks last as long as it does. Leave it out"
             )
         methods = self.model.build_regularizers(self.task)

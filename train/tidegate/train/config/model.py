@@ -49,9 +49,12 @@ class ModelConfig(Section):
     bidirectional: bool = False
     merge: Literal["concat", "sum"] = "concat"
     reset_after: bool = Field(default=True, description="GRU: torch's flavour; false: the paper's.")
-    embedding_size: int = Field(default=64, ge=1, le=8192, description="Of labelling's words.")
-    embedding_std: float = Field(
-        default=1.0, gt=0, description="Standard deviation of the embeddings' first values."
+    embedding_size: int = Field(default=64, ge=1, le=8192, description="Of words and other tokens.")
+    embedding_std: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of the embeddings' first values; None: 1 for labelling, "
+        "0.1 for language modelling.",
     )
     characters: CharactersConfig | None = Field(
         default=None, description="Labelling: also reads characters."
@@ -84,7 +87,7 @@ class ModelConfig(Section):
     def build_regularizers(self, task: Task) -> tuple[Regularizer, ...]:
         """The regularizers, listed or of the preset."""
         if self.preset:
-            return PRESETS[self.preset](self.num_layers, words=task == "labelling")
+            return PRESETS[self.preset](self.num_layers, words=task != "forecasting")
         return tuple(one.build() for one in self.regularizers)
 
 

@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Task = Literal["forecasting", "labelling"]
+Task = Literal["forecasting", "labelling", "language_modelling"]

@@ -31,8 +31,10 @@ class TrainingConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the whole gradient.")
     patience: int = Field(default=8, ge=1, description="Epochs without a better validation score.")
-    lanes: int = Field(default=8, ge=1, description="Forecasting: rows of a batch.")
-    bptt: int = Field(default=52, ge=1, description="Forecasting: steps that a gradient goes back.")
+    lanes: int = Field(
+        default=8, ge=1, description="Forecasting, language modelling: rows of a batch."
+    )
+    bptt: int = Field(default=52, ge=1, description="Likewise: steps that a gradient goes back.")
     lookback: int | None = Field(
         default=None,
         ge=1,
@@ -44,7 +46,7 @@ class TrainingConfig(Section):
     )
     persistent_masks: bool = Field(
         default=False,
-        description="Forecasting: a lane keeps its masks per sequence from segment to segment "
+        description="Likewise: a lane keeps its masks per sequence from segment to segment "
         "until its state is reset; false: new masks in each segment.",
     )
     tokens: int = Field(default=2048, ge=1, description="Labelling: most tokens of a batch.")

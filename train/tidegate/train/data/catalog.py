@@ -3,9 +3,10 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tidegate.train.arguments import check_choice
+from tidegate.train.config.task import Task
+from tidegate.train.data.corpus import Unit
 from tidegate.train.data.sentence_files import DEFAULT_LAYOUT, FORMATS, Layout, SentenceFiles
 from tidegate.train.data.split import Cuts
 from tidegate.train.data.table import TableLayout
@@ -22,20 +23,23 @@ class Dataset:
         task: what it is for.
         source: where it comes from.
         folder: below the folder that TIDEGATE_DATA names; None: needs none.
-        format: of sentences in files; empty: others.
-        files: of training, validation and test, below the folder; of a table, one.
+        format: of sentences or text in files; empty: others.
+        files: of training, validation and test, below the folder; of a table, one; of a
+            text, one may hold all three.
         table: what the columns of a table of series mean; None: others.
         cuts: of a table.
+        unit: what a token of a text is.
     """
 
     name: str
-    task: Literal["forecasting", "labelling"]
+    task: Task
     source: str
     folder: str | None = None
     format: str = ""
     files: tuple[str, ...] = ()
     table: TableLayout | None = None
     cuts: Cuts = field(default_factory=Cuts)
+    unit: Unit = "word"
 
 
 _ETT = "https://github.com/zhouhaoyi/ETDataset"
@@ -151,6 +155,25 @@ CATALOG: dict[str, Dataset] = {
         Dataset(
             "lines", "labelling", "files of yours, a label and its sentence a line", None, "lines"
         ),
+        Dataset(
+            "ptb",
+            "language_modelling",
+            "Penn Treebank, 10,000 words, prepared by Tomas Mikolov, "
+            "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
+            "ptb",
+            "text",
+            ("ptb.train.txt.gz", "ptb.valid.txt", "ptb.test.txt"),
+        ),
+        Dataset(
+            "tinyshakespeare",
+            "language_modelling",
+            "1.1 million characters of Shakespeare, as in https://github.com/pytorch/examples",
+            "tinyshakespeare",
+            "text",
+            ("input.txt.gz",),
+            unit="character",
+        ),
+        Dataset("text", "language_modelling", "text files of yours, one or three", format="text"),
     )
 }
 
@@ -235,3 +258,30 @@ def table_file(dataset: Dataset, path: Path | None = None) -> Path:
     if dataset.folder is None:
         raise ValueError("dataset.path is missing; give the path of the table")
     return dataset_folder(dataset) / dataset.files[0]
+
+
+def text_files(
+    dataset: Dataset, *, path: Path | None = None, files: tuple[str, ...] = ()
+) -> tuple[Path, ...]:
+    """Where a text is: three files, of training, validation and test, or one.
+
+    Args:
+        dataset: of the format "text".
+        path: the folder, or the one file; None: below the folder that TIDEGATE_DATA
+            names.
+        files: below the folder; empty: as the catalogue has them.
+
+    Raises:
+        ValueError: folder or files are not known.
+    """
+    if path is None and dataset.folder is None:
+        raise ValueError("dataset.path is missing; give the text file, or the folder of the files")
+    if path is not None and path.is_file() and not files:
+        return (path,)
+    names = files or dataset.files
+    if len(names) not in (1, 3):
+        raise ValueError(
+            f"dataset.files={list(names)}; give three: of training, validation and test; or one"
+        )
+    folder = path or dataset_folder(dataset)
+    return tuple(folder / name for name in names)

@@ -3,6 +3,7 @@
 from tidegate.train.fit.forecasting import ForecastingTask
 from tidegate.train.fit.interrupt import Interrupted
 from tidegate.train.fit.labelling import LabellingTask
+from tidegate.train.fit.language_modelling import LanguageModellingTask
 from tidegate.train.fit.loop import TrainingError, fit
 from tidegate.train.fit.optimization import Optimization
 from tidegate.train.fit.task import Epoch, Fitted, Task
@@ -13,6 +14,7 @@ __all__ = [
     "ForecastingTask",
     "Interrupted",
     "LabellingTask",
+    "LanguageModellingTask",
     "Optimization",
     "Task",
     "TrainingError",

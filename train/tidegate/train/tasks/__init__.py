@@ -6,10 +6,12 @@ from typing import Any
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition
 from tidegate.train.tasks.forecasting import Forecasting
 from tidegate.train.tasks.labelling import Labelling
+from tidegate.train.tasks.language_modelling import LanguageModelling
 
 TASKS: Mapping[str, TaskDefinition[Any, Any, Any]] = {
     "forecasting": Forecasting(),
     "labelling": Labelling(),
+    "language_modelling": LanguageModelling(),
 }
 
 __all__ = ["TASKS", "Evaluation", "TaskDefinition"]

@@ -53,7 +53,7 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
             decoder=config.model.decoder,
             sentence_label_names=sentence_label_names(data.train),
             pooling=config.model.pooling,
-            embedding_std=config.model.embedding_std,
+            embedding_std=config.model.embedding_std or 1.0,
         )
 
     @override

@@ -1,0 +1,96 @@
+"""Language modelling: a long text read token by token, and what comes next."""
+
+from collections.abc import Callable, Sequence
+
+from typing_extensions import override
+
+from tidegate.train import fit, plots, tracking
+from tidegate.train.config import Config
+from tidegate.train.data.catalog import find_dataset, text_files
+from tidegate.train.data.corpus import Corpus, read_corpus
+from tidegate.train.data.series import Part
+from tidegate.train.depth import warn_if_deep
+from tidegate.train.evaluate.language import TokenLosses, score_text
+from tidegate.train.fit.language_modelling import VALIDATION_LANES
+from tidegate.train.language_model import LanguageModel
+from tidegate.train.tasks.definition import Evaluation, TaskDefinition
+from tidegate.train.tasks.recurrent import build_recurrent
+
+
+class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
+    """``task = "language_modelling"``."""
+
+    @override
+    def load_data(self, config: Config) -> Corpus:
+        section, language = config.dataset, config.language
+        dataset = find_dataset(section.name)
+        return read_corpus(
+            dataset.name,
+            text_files(dataset, path=section.path, files=section.files),
+            language.unit or dataset.unit,
+            min_count=language.min_count,
+            encoding=section.encoding,
+        )
+
+    @override
+    def build_model(self, config: Config, data: Corpus) -> LanguageModel:
+        section = config.model
+        warn_if_deep(section.num_layers, len(data.train))
+        given = {} if section.embedding_std is None else {"embedding_std": section.embedding_std}
+        return LanguageModel(
+            build_recurrent(config, section.embedding_size),
+            vocabulary=data.vocabulary,
+            embedding_size=section.embedding_size,
+            unit=data.unit,
+            tied=config.language.tied,
+            **given,
+        )
+
+    @override
+    def fit_task(self, config: Config, model: LanguageModel, data: Corpus) -> fit.Task:
+        section, language = config.training, config.language
+        return fit.LanguageModellingTask(
+            model,
+            data,
+            section.lanes,
+            section.bptt,
+            config.seed,
+            language.variable_bptt,
+            language.activation,
+            language.temporal_activation,
+            section.persistent_masks,
+        )
+
+    @override
+    def after_epoch(
+        self, config: Config, model: LanguageModel, data: Corpus, tracked: tracking.Run
+    ) -> Sequence[Callable[[fit.Epoch], None]]:
+        def draw(epoch: fit.Epoch) -> None:
+            if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
+                scored = score_text(model, data.validation, data.train, lanes=VALIDATION_LANES)
+                figure = plots.frequency_figure(scored.by_frequency())
+                tracked.log_picture("by_frequency", figure, epoch.number)
+
+        return (draw,)
+
+    @override
+    def evaluate(
+        self,
+        config: Config,
+        model: LanguageModel,
+        data: Corpus,
+        part: Part,
+    ) -> Evaluation[TokenLosses]:
+        scored = score_text(model, getattr(data, part), data.train)
+        tables = {"by_token": scored.by_token(), "by_frequency": scored.by_frequency()}
+        return Evaluation(scored.metrics(), scored, tables)
+
+    @override
+    def report(
+        self,
+        config: Config,
+        evaluation: Evaluation[TokenLosses],
+        tracked: tracking.Run,
+    ) -> None:
+        figure = plots.frequency_figure(evaluation.tables["by_frequency"])
+        tracked.log_figure(figure, "by_frequency.png")
