@@ -19,7 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tidegate.train import Forecaster, Labeller, Recurrent, Variational, Zoneout, export_onnx
+from tidegate.train import (
+    Forecaster,
+    Labeller,
+    LanguageModel,
+    Recurrent,
+    Variational,
+    Zoneout,
+    export_onnx,
+)
 from tidegate.train.recurrent import CellName
 from tidegate.train.scaler import StandardScaler
 
@@ -57,6 +65,12 @@ def labeller(*, bidirectional: bool) -> Labeller:
     return Labeller(network, words=WORDS, label_names=labels, embedding_size=3)
 
 
+def language_model(cell: CellName, *, tied: bool, **arguments: Any) -> LanguageModel:
+    """Five tokens, tied through a projection or not at all."""
+    network = recurrent(cell, **arguments)
+    return LanguageModel(network, vocabulary=WORDS[1:], embedding_size=3, tied=tied)
+
+
 _ZONED: dict[str, Any] = {"regularizers": [Zoneout(cell=0.3, hidden=0.2)]}
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -76,6 +90,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "forecaster-gru-zoneout": lambda: forecaster("gru", (True, True, True), **_ZONED),
     "labeller-lstm": lambda: labeller(bidirectional=False),
     "labeller-lstm-bidirectional": lambda: labeller(bidirectional=True),
+    "language-model-lstm-tied": lambda: language_model("lstm", tied=True),
+    "language-model-gru-zoneout": lambda: language_model("gru", tied=False, **_ZONED),
 }
 
 
@@ -111,7 +127,8 @@ def _input(name: str, shape: list[int | str]) -> NDArray[Any]:
     if name == "lengths":
         return LENGTHS
     if name == "tokens":
-        return rng.integers(0, len(WORDS), sizes)
+        # All models have the first five ids.
+        return rng.integers(0, len(WORDS) - 1, sizes)
     values = rng.uniform(-1, 1, sizes)
     if name in ("x", "x_previous"):
         values = values * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0]

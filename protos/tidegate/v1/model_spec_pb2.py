@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidegate/v1/model_spec.proto\x12\x0btidegate.v1\"w\n\x07Network\x12\x1f\n\x04\x63\x65ll\x18\x01 \x01(\x0e\x32\x11.tidegate.v1.Cell\x12\x12\n\nnum_layers\x18\x02 \x01(\r\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\r\n\x05merge\x18\x04 \x01(\t\x12\x13\n\x0breset_after\x18\x05 \x01(\x08\"F\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x61xes\x18\x04 \x03(\t\"P\n\tStateSpec\x12\r\n\x05input\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x15\n\rinitial_value\x18\x04 \x01(\x02\"<\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\xa9\x01\n\x0c\x46orecastSpec\x12&\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x14.tidegate.v1.Feature\x12\x0f\n\x07targets\x18\x02 \x03(\t\x12\x0f\n\x07horizon\x18\x03 \x01(\r\x12\x11\n\tfrequency\x18\x04 \x01(\t\x12\x17\n\x0fquantile_levels\x18\x05 \x03(\x01\x12#\n\x06scaler\x18\x06 \x01(\x0b\x32\x13.tidegate.v1.Scaler\"K\n\x06Scaler\x12\x0e\n\x06\x63\x65nter\x18\x01 \x03(\x01\x12\r\n\x05scale\x18\x02 \x03(\x01\x12\x13\n\x0b\x64ifferenced\x18\x03 \x03(\x08\x12\r\n\x05level\x18\x04 \x03(\x01\"\xfb\x01\n\rLabellingSpec\x12\x13\n\x0blabel_names\x18\x01 \x03(\t\x12\r\n\x05words\x18\x02 \x03(\t\x12\x12\n\nlower_case\x18\x03 \x01(\x08\x12\x19\n\x11vocabulary_digest\x18\x04 \x01(\t\x12+\n\ncharacters\x18\x05 \x01(\x0b\x32\x17.tidegate.v1.Characters\x12%\n\x07\x64\x65\x63oder\x18\x06 \x01(\x0e\x32\x14.tidegate.v1.Decoder\x12\x1c\n\x14sentence_label_names\x18\x07 \x03(\t\x12%\n\x07pooling\x18\x08 \x01(\x0e\x32\x14.tidegate.v1.Pooling\"\x87\x02\n\nCharacters\x12\x12\n\ncharacters\x18\x01 \x03(\t\x12\x16\n\x0emax_characters\x18\x02 \x01(\r\x12\x15\n\rnormalization\x18\x03 \x01(\t\x12%\n\x07network\x18\x04 \x01(\x0b\x32\x14.tidegate.v1.Network\x12)\n\tdirection\x18\x05 \x01(\x0e\x32\x16.tidegate.v1.Direction\x12\x32\n\x0cregularizers\x18\x06 \x03(\x0b\x32\x1c.tidegate.v1.RegularizerSpec\x12\x30\n\x08\x63ontract\x18\x07 \x01(\x0e\x32\x1e.tidegate.v1.InferenceContract\"\xa3\x02\n\x0fRegularizerSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x08\x63ontract\x18\x02 \x01(\x0e\x32\x1e.tidegate.v1.InferenceContract\x12\x36\n\x05rates\x18\x03 \x03(\x0b\x32\'.tidegate.v1.RegularizerSpec.RatesEntry\x12:\n\x07options\x18\x04 \x03(\x0b\x32).tidegate.v1.RegularizerSpec.OptionsEntry\x1a,\n\nRatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"c\n\x06Parity\x12\x1a\n\x12max_absolute_error\x18\x01 \x01(\x01\x12\x1a\n\x12max_relative_error\x18\x02 \x01(\x01\x12\r\n\x05\x63\x61ses\x18\x03 \x01(\r\x12\x12\n\nlargest_at\x18\x04 \x01(\t\"\xb6\x01\n\nProvenance\x12\x13\n\x0b\x64\x61ta_digest\x18\x01 \x01(\t\x12\x12\n\ngit_commit\x18\x02 \x01(\t\x12\x15\n\rmlflow_run_id\x18\x03 \x01(\t\x12\x37\n\x08versions\x18\x04 \x03(\x0b\x32%.tidegate.v1.Provenance.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x89\x05\n\tModelSpec\x12\x14\n\x0cspec_version\x18\x01 \x01(\r\x12\x1f\n\x04task\x18\x02 \x01(\x0e\x32\x11.tidegate.v1.Task\x12)\n\tdirection\x18\x03 \x01(\x0e\x32\x16.tidegate.v1.Direction\x12%\n\x07network\x18\x04 \x01(\x0b\x32\x14.tidegate.v1.Network\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12&\n\x06states\x18\x07 \x03(\x0b\x32\x16.tidegate.v1.StateSpec\x12+\n\x08\x66orecast\x18\x08 \x01(\x0b\x32\x19.tidegate.v1.ForecastSpec\x12-\n\tlabelling\x18\t \x01(\x0b\x32\x1a.tidegate.v1.LabellingSpec\x12\x32\n\x0cregularizers\x18\n \x03(\x0b\x32\x1c.tidegate.v1.RegularizerSpec\x12\x30\n\x08\x63ontract\x18\x0b \x01(\x0e\x32\x1e.tidegate.v1.InferenceContract\x12#\n\x06parity\x18\x0c \x01(\x0b\x32\x13.tidegate.v1.Parity\x12\x34\n\x07metrics\x18\r \x03(\x0b\x32#.tidegate.v1.ModelSpec.MetricsEntry\x12+\n\nprovenance\x18\x0e \x01(\x0b\x32\x17.tidegate.v1.Provenance\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*Z\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x12\n\x0eTASK_RECURRENT\x10\x01\x12\x14\n\x10TASK_FORECASTING\x10\x02\x12\x12\n\x0eTASK_LABELLING\x10\x03*Y\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44IRECTION_CAUSAL\x10\x01\x12\x1b\n\x17\x44IRECTION_BIDIRECTIONAL\x10\x02*G\n\x04\x43\x65ll\x12\x14\n\x10\x43\x45LL_UNSPECIFIED\x10\x00\x12\r\n\tCELL_LSTM\x10\x01\x12\x0c\n\x08\x43\x45LL_GRU\x10\x02\x12\x0c\n\x08\x43\x45LL_RNN\x10\x03*\x9b\x01\n\x11InferenceContract\x12\"\n\x1eINFERENCE_CONTRACT_UNSPECIFIED\x10\x00\x12\x1f\n\x1bINFERENCE_CONTRACT_IDENTITY\x10\x01\x12\x1d\n\x19INFERENCE_CONTRACT_FOLDED\x10\x02\x12\"\n\x1eINFERENCE_CONTRACT_EXPECTATION\x10\x03*J\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPOOLING_MAX\x10\x01\x12\x15\n\x11POOLING_ATTENTION\x10\x02*H\n\x07\x44\x65\x63oder\x12\x17\n\x13\x44\x45\x43ODER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45\x43ODER_SOFTMAX\x10\x01\x12\x0f\n\x0b\x44\x45\x43ODER_CRF\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidegate/v1/model_spec.proto\x12\x0btidegate.v1\"w\n\x07Network\x12\x1f\n\x04\x63\x65ll\x18\x01 \x01(\x0e\x32\x11.tidegate.v1.Cell\x12\x12\n\nnum_layers\x18\x02 \x01(\r\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\r\n\x05merge\x18\x04 \x01(\t\x12\x13\n\x0breset_after\x18\x05 \x01(\x08\"F\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x61xes\x18\x04 \x03(\t\"P\n\tStateSpec\x12\r\n\x05input\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x15\n\rinitial_value\x18\x04 \x01(\x02\"<\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\xa9\x01\n\x0c\x46orecastSpec\x12&\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x14.tidegate.v1.Feature\x12\x0f\n\x07targets\x18\x02 \x03(\t\x12\x0f\n\x07horizon\x18\x03 \x01(\r\x12\x11\n\tfrequency\x18\x04 \x01(\t\x12\x17\n\x0fquantile_levels\x18\x05 \x03(\x01\x12#\n\x06scaler\x18\x06 \x01(\x0b\x32\x13.tidegate.v1.Scaler\"K\n\x06Scaler\x12\x0e\n\x06\x63\x65nter\x18\x01 \x03(\x01\x12\r\n\x05scale\x18\x02 \x03(\x01\x12\x13\n\x0b\x64ifferenced\x18\x03 \x03(\x08\x12\r\n\x05level\x18\x04 \x03(\x01\"\xfb\x01\n\rLabellingSpec\x12\x13\n\x0blabel_names\x18\x01 \x03(\t\x12\r\n\x05words\x18\x02 \x03(\t\x12\x12\n\nlower_case\x18\x03 \x01(\x08\x12\x19\n\x11vocabulary_digest\x18\x04 \x01(\t\x12+\n\ncharacters\x18\x05 \x01(\x0b\x32\x17.tidegate.v1.Characters\x12%\n\x07\x64\x65\x63oder\x18\x06 \x01(\x0e\x32\x14.tidegate.v1.Decoder\x12\x1c\n\x14sentence_label_names\x18\x07 \x03(\t\x12%\n\x07pooling\x18\x08 \x01(\x0e\x32\x14.tidegate.v1.Pooling\"u\n\x11LanguageModelSpec\x12\x12\n\nvocabulary\x18\x01 \x03(\t\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12#\n\x04unit\x18\x03 \x01(\x0e\x32\x15.tidegate.v1.TextUnit\x12\x0c\n\x04tied\x18\x04 \x01(\x08\"\x87\x02\n\nCharacters\x12\x12\n\ncharacters\x18\x01 \x03(\t\x12\x16\n\x0emax_characters\x18\x02 \x01(\r\x12\x15\n\rnormalization\x18\x03 \x01(\t\x12%\n\x07network\x18\x04 \x01(\x0b\x32\x14.tidegate.v1.Network\x12)\n\tdirection\x18\x05 \x01(\x0e\x32\x16.tidegate.v1.Direction\x12\x32\n\x0cregularizers\x18\x06 \x03(\x0b\x32\x1c.tidegate.v1.RegularizerSpec\x12\x30\n\x08\x63ontract\x18\x07 \x01(\x0e\x32\x1e.tidegate.v1.InferenceContract\"\xa3\x02\n\x0fRegularizerSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x08\x63ontract\x18\x02 \x01(\x0e\x32\x1e.tidegate.v1.InferenceContract\x12\x36\n\x05rates\x18\x03 \x03(\x0b\x32\'.tidegate.v1.RegularizerSpec.RatesEntry\x12:\n\x07options\x18\x04 \x03(\x0b\x32).tidegate.v1.RegularizerSpec.OptionsEntry\x1a,\n\nRatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"c\n\x06Parity\x12\x1a\n\x12max_absolute_error\x18\x01 \x01(\x01\x12\x1a\n\x12max_relative_error\x18\x02 \x01(\x01\x12\r\n\x05\x63\x61ses\x18\x03 \x01(\r\x12\x12\n\nlargest_at\x18\x04 \x01(\t\"\xb6\x01\n\nProvenance\x12\x13\n\x0b\x64\x61ta_digest\x18\x01 \x01(\t\x12\x12\n\ngit_commit\x18\x02 \x01(\t\x12\x15\n\rmlflow_run_id\x18\x03 \x01(\t\x12\x37\n\x08versions\x18\x04 \x03(\x0b\x32%.tidegate.v1.Provenance.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc1\x05\n\tModelSpec\x12\x14\n\x0cspec_version\x18\x01 \x01(\r\x12\x1f\n\x04task\x18\x02 \x01(\x0e\x32\x11.tidegate.v1.Task\x12)\n\tdirection\x18\x03 \x01(\x0e\x32\x16.tidegate.v1.Direction\x12%\n\x07network\x18\x04 \x01(\x0b\x32\x14.tidegate.v1.Network\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12&\n\x06states\x18\x07 \x03(\x0b\x32\x16.tidegate.v1.StateSpec\x12+\n\x08\x66orecast\x18\x08 \x01(\x0b\x32\x19.tidegate.v1.ForecastSpec\x12-\n\tlabelling\x18\t \x01(\x0b\x32\x1a.tidegate.v1.LabellingSpec\x12\x32\n\x0cregularizers\x18\n \x03(\x0b\x32\x1c.tidegate.v1.RegularizerSpec\x12\x30\n\x08\x63ontract\x18\x0b \x01(\x0e\x32\x1e.tidegate.v1.InferenceContract\x12#\n\x06parity\x18\x0c \x01(\x0b\x32\x13.tidegate.v1.Parity\x12\x34\n\x07metrics\x18\r \x03(\x0b\x32#.tidegate.v1.ModelSpec.MetricsEntry\x12+\n\nprovenance\x18\x0e \x01(\x0b\x32\x17.tidegate.v1.Provenance\x12\x36\n\x0elanguage_model\x18\x0f \x01(\x0b\x32\x1e.tidegate.v1.LanguageModelSpec\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*w\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x12\n\x0eTASK_RECURRENT\x10\x01\x12\x14\n\x10TASK_FORECASTING\x10\x02\x12\x12\n\x0eTASK_LABELLING\x10\x03\x12\x1b\n\x17TASK_LANGUAGE_MODELLING\x10\x04*Y\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44IRECTION_CAUSAL\x10\x01\x12\x1b\n\x17\x44IRECTION_BIDIRECTIONAL\x10\x02*G\n\x04\x43\x65ll\x12\x14\n\x10\x43\x45LL_UNSPECIFIED\x10\x00\x12\r\n\tCELL_LSTM\x10\x01\x12\x0c\n\x08\x43\x45LL_GRU\x10\x02\x12\x0c\n\x08\x43\x45LL_RNN\x10\x03*\x9b\x01\n\x11InferenceContract\x12\"\n\x1eINFERENCE_CONTRACT_UNSPECIFIED\x10\x00\x12\x1f\n\x1bINFERENCE_CONTRACT_IDENTITY\x10\x01\x12\x1d\n\x19INFERENCE_CONTRACT_FOLDED\x10\x02\x12\"\n\x1eINFERENCE_CONTRACT_EXPECTATION\x10\x03*R\n\x08TextUnit\x12\x19\n\x15TEXT_UNIT_UNSPECIFIED\x10\x00\x12\x12\n\x0eTEXT_UNIT_WORD\x10\x01\x12\x17\n\x13TEXT_UNIT_CHARACTER\x10\x02*J\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPOOLING_MAX\x10\x01\x12\x15\n\x11POOLING_ATTENTION\x10\x02*H\n\x07\x44\x65\x63oder\x12\x17\n\x13\x44\x45\x43ODER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45\x43ODER_SOFTMAX\x10\x01\x12\x0f\n\x0b\x44\x45\x43ODER_CRF\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,18 +39,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_MODELSPEC_METRICSENTRY']._loaded_options = None
   _globals['_MODELSPEC_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_TASK']._serialized_start=2383
-  _globals['_TASK']._serialized_end=2473
-  _globals['_DIRECTION']._serialized_start=2475
-  _globals['_DIRECTION']._serialized_end=2564
-  _globals['_CELL']._serialized_start=2566
-  _globals['_CELL']._serialized_end=2637
-  _globals['_INFERENCECONTRACT']._serialized_start=2640
-  _globals['_INFERENCECONTRACT']._serialized_end=2795
-  _globals['_POOLING']._serialized_start=2797
-  _globals['_POOLING']._serialized_end=2871
-  _globals['_DECODER']._serialized_start=2873
-  _globals['_DECODER']._serialized_end=2945
+  _globals['_TASK']._serialized_start=2558
+  _globals['_TASK']._serialized_end=2677
+  _globals['_DIRECTION']._serialized_start=2679
+  _globals['_DIRECTION']._serialized_end=2768
+  _globals['_CELL']._serialized_start=2770
+  _globals['_CELL']._serialized_end=2841
+  _globals['_INFERENCECONTRACT']._serialized_start=2844
+  _globals['_INFERENCECONTRACT']._serialized_end=2999
+  _globals['_TEXTUNIT']._serialized_start=3001
+  _globals['_TEXTUNIT']._serialized_end=3083
+  _globals['_POOLING']._serialized_start=3085
+  _globals['_POOLING']._serialized_end=3159
+  _globals['_DECODER']._serialized_start=3161
+  _globals['_DECODER']._serialized_end=3233
   _globals['_NETWORK']._serialized_start=45
   _globals['_NETWORK']._serialized_end=164
   _globals['_TENSORSPEC']._serialized_start=166
@@ -65,22 +67,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCALER']._serialized_end=629
   _globals['_LABELLINGSPEC']._serialized_start=632
   _globals['_LABELLINGSPEC']._serialized_end=883
-  _globals['_CHARACTERS']._serialized_start=886
-  _globals['_CHARACTERS']._serialized_end=1149
-  _globals['_REGULARIZERSPEC']._serialized_start=1152
-  _globals['_REGULARIZERSPEC']._serialized_end=1443
-  _globals['_REGULARIZERSPEC_RATESENTRY']._serialized_start=1351
-  _globals['_REGULARIZERSPEC_RATESENTRY']._serialized_end=1395
-  _globals['_REGULARIZERSPEC_OPTIONSENTRY']._serialized_start=1397
-  _globals['_REGULARIZERSPEC_OPTIONSENTRY']._serialized_end=1443
-  _globals['_PARITY']._serialized_start=1445
-  _globals['_PARITY']._serialized_end=1544
-  _globals['_PROVENANCE']._serialized_start=1547
-  _globals['_PROVENANCE']._serialized_end=1729
-  _globals['_PROVENANCE_VERSIONSENTRY']._serialized_start=1682
-  _globals['_PROVENANCE_VERSIONSENTRY']._serialized_end=1729
-  _globals['_MODELSPEC']._serialized_start=1732
-  _globals['_MODELSPEC']._serialized_end=2381
-  _globals['_MODELSPEC_METRICSENTRY']._serialized_start=2335
-  _globals['_MODELSPEC_METRICSENTRY']._serialized_end=2381
+  _globals['_LANGUAGEMODELSPEC']._serialized_start=885
+  _globals['_LANGUAGEMODELSPEC']._serialized_end=1002
+  _globals['_CHARACTERS']._serialized_start=1005
+  _globals['_CHARACTERS']._serialized_end=1268
+  _globals['_REGULARIZERSPEC']._serialized_start=1271
+  _globals['_REGULARIZERSPEC']._serialized_end=1562
+  _globals['_REGULARIZERSPEC_RATESENTRY']._serialized_start=1470
+  _globals['_REGULARIZERSPEC_RATESENTRY']._serialized_end=1514
+  _globals['_REGULARIZERSPEC_OPTIONSENTRY']._serialized_start=1516
+  _globals['_REGULARIZERSPEC_OPTIONSENTRY']._serialized_end=1562
+  _globals['_PARITY']._serialized_start=1564
+  _globals['_PARITY']._serialized_end=1663
+  _globals['_PROVENANCE']._serialized_start=1666
+  _globals['_PROVENANCE']._serialized_end=1848
+  _globals['_PROVENANCE_VERSIONSENTRY']._serialized_start=1801
+  _globals['_PROVENANCE_VERSIONSENTRY']._serialized_end=1848
+  _globals['_MODELSPEC']._serialized_start=1851
+  _globals['_MODELSPEC']._serialized_end=2556
+  _globals['_MODELSPEC_METRICSENTRY']._serialized_start=2510
+  _globals['_MODELSPEC_METRICSENTRY']._serialized_end=2556
 # @@protoc_insertion_point(module_scope)

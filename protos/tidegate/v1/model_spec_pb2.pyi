@@ -47,6 +47,8 @@ class _TaskEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeW
     """Quantile forecasts of a series, one per observation."""
     TASK_LABELLING: _Task.ValueType  # 3
     """Labels for the tokens of a sentence, for the whole of it, or for both."""
+    TASK_LANGUAGE_MODELLING: _Task.ValueType  # 4
+    """Log-probabilities of the token that comes next, at every token of a text."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper): ...
 
@@ -57,6 +59,8 @@ TASK_FORECASTING: Task.ValueType  # 2
 """Quantile forecasts of a series, one per observation."""
 TASK_LABELLING: Task.ValueType  # 3
 """Labels for the tokens of a sentence, for the whole of it, or for both."""
+TASK_LANGUAGE_MODELLING: Task.ValueType  # 4
+"""Log-probabilities of the token that comes next, at every token of a text."""
 Global___Task: typing_extensions.TypeAlias = Task
 
 class _Direction:
@@ -124,6 +128,28 @@ INFERENCE_CONTRACT_FOLDED: InferenceContract.ValueType  # 2
 INFERENCE_CONTRACT_EXPECTATION: InferenceContract.ValueType  # 3
 """The expectation of the random recurrence (zoneout): not a plain operator."""
 Global___InferenceContract: typing_extensions.TypeAlias = InferenceContract
+
+class _TextUnit:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TextUnitEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TextUnit.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TEXT_UNIT_UNSPECIFIED: _TextUnit.ValueType  # 0
+    TEXT_UNIT_WORD: _TextUnit.ValueType  # 1
+    """What spaces and tabs part; "<eos>" ends every line."""
+    TEXT_UNIT_CHARACTER: _TextUnit.ValueType  # 2
+    """Each one, line feeds too."""
+
+class TextUnit(_TextUnit, metaclass=_TextUnitEnumTypeWrapper):
+    """What a token of a text is."""
+
+TEXT_UNIT_UNSPECIFIED: TextUnit.ValueType  # 0
+TEXT_UNIT_WORD: TextUnit.ValueType  # 1
+"""What spaces and tabs part; "<eos>" ends every line."""
+TEXT_UNIT_CHARACTER: TextUnit.ValueType  # 2
+"""Each one, line feeds too."""
+Global___TextUnit: typing_extensions.TypeAlias = TextUnit
 
 class _Pooling:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -408,6 +434,35 @@ class LabellingSpec(google.protobuf.message.Message):
 Global___LabellingSpec: typing_extensions.TypeAlias = LabellingSpec
 
 @typing.final
+class LanguageModelSpec(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VOCABULARY_FIELD_NUMBER: builtins.int
+    VOCABULARY_DIGEST_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    TIED_FIELD_NUMBER: builtins.int
+    vocabulary_digest: builtins.str
+    """SHA-256, hexadecimal, of the tokens in order, each followed by a line feed."""
+    unit: Global___TextUnit.ValueType
+    tied: builtins.bool
+    """Whether the embeddings are the softmax's rows too, for the record."""
+    @property
+    def vocabulary(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """vocabulary[i] is the token with the id i; id 0 is unknown."""
+
+    def __init__(
+        self,
+        *,
+        vocabulary: collections.abc.Iterable[builtins.str] | None = ...,
+        vocabulary_digest: builtins.str = ...,
+        unit: Global___TextUnit.ValueType = ...,
+        tied: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["tied", b"tied", "unit", b"unit", "vocabulary", b"vocabulary", "vocabulary_digest", b"vocabulary_digest"]) -> None: ...
+
+Global___LanguageModelSpec: typing_extensions.TypeAlias = LanguageModelSpec
+
+@typing.final
 class Characters(google.protobuf.message.Message):
     """How a word becomes one row of the input `chars`, 0 after its end, and what reads it."""
 
@@ -622,6 +677,7 @@ class ModelSpec(google.protobuf.message.Message):
     PARITY_FIELD_NUMBER: builtins.int
     METRICS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
+    LANGUAGE_MODEL_FIELD_NUMBER: builtins.int
     spec_version: builtins.int
     """The oldest version whose readers read the file rightly; see above."""
     task: Global___Task.ValueType
@@ -648,6 +704,8 @@ class ModelSpec(google.protobuf.message.Message):
     def metrics(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]: ...
     @property
     def provenance(self) -> Global___Provenance: ...
+    @property
+    def language_model(self) -> Global___LanguageModelSpec: ...
     def __init__(
         self,
         *,
@@ -665,8 +723,9 @@ class ModelSpec(google.protobuf.message.Message):
         parity: Global___Parity | None = ...,
         metrics: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         provenance: Global___Provenance | None = ...,
+        language_model: Global___LanguageModelSpec | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["forecast", b"forecast", "labelling", b"labelling", "network", b"network", "parity", b"parity", "provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract", b"contract", "direction", b"direction", "forecast", b"forecast", "inputs", b"inputs", "labelling", b"labelling", "metrics", b"metrics", "network", b"network", "outputs", b"outputs", "parity", b"parity", "provenance", b"provenance", "regularizers", b"regularizers", "spec_version", b"spec_version", "states", b"states", "task", b"task"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["forecast", b"forecast", "labelling", b"labelling", "language_model", b"language_model", "network", b"network", "parity", b"parity", "provenance", b"provenance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "direction", b"direction", "forecast", b"forecast", "inputs", b"inputs", "labelling", b"labelling", "language_model", b"language_model", "metrics", b"metrics", "network", b"network", "outputs", b"outputs", "parity", b"parity", "provenance", b"provenance", "regularizers", b"regularizers", "spec_version", b"spec_version", "states", b"states", "task", b"task"]) -> None: ...
 
 Global___ModelSpec: typing_extensions.TypeAlias = ModelSpec

@@ -73,6 +73,8 @@ def describe(spec: pb.ModelSpec) -> Iterator[tuple[str, str]]:
         yield from _forecast(spec.forecast)
     if spec.HasField("labelling"):
         yield from _labelling(spec.labelling)
+    if spec.HasField("language_model"):
+        yield from _language_model(spec.language_model)
     if spec.metrics:
         yield (
             "metrics",
@@ -133,6 +135,13 @@ def _labelling(labelling: pb.LabellingSpec) -> Iterator[tuple[str, str]]:
         form = f", {characters.normalization}" if characters.normalization else ""
         most = f"at most {characters.max_characters} of a word"
         yield "characters", f"{len(characters.characters)}, {most}{form}"
+
+
+def _language_model(language: pb.LanguageModelSpec) -> Iterator[tuple[str, str]]:
+    unit = _lower(pb.TextUnit.Name(language.unit), "TEXT_UNIT_")
+    tied = "tied" if language.tied else "not tied"
+    digest = f", sha256 {language.vocabulary_digest}" if language.vocabulary_digest else ""
+    yield "vocabulary", f"{len(language.vocabulary)} tokens, each a {unit}, {tied}{digest}"
 
 
 def _parity(parity: pb.Parity) -> str:

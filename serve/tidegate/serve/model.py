@@ -93,6 +93,7 @@ class Model:
                 f"{self.label} labels whole sentences and cannot forecast a stream "
                 f"({self._direction}): call AnnotateSentences"
             )
+        self._refuse_language_model()
         raise FailedPreconditionError(
             f"{self.label} is a bare recurrent stack without a forecast: export it with a head"
         )
@@ -104,9 +105,17 @@ class Model:
             FailedPreconditionError: The text names the right call.
         """
         if self.spec.task != pb.TASK_LABELLING:
+            self._refuse_language_model()
             raise FailedPreconditionError(
                 f"{self.label} does not label sentences ({self._direction}): call StreamForecast "
                 "for live series or Forecast for windows"
+            )
+
+    def _refuse_language_model(self) -> None:
+        if self.spec.task == pb.TASK_LANGUAGE_MODELLING:
+            raise FailedPreconditionError(
+                f"{self.label} is a language model, and this server has no call that gives the "
+                "probabilities of tokens: run its file with ONNX Runtime, as docs/onnx.md shows"
             )
 
     @property

@@ -24,6 +24,7 @@ _NORMALIZATIONS = ("", "NFC", "NFD", "NFKC", "NFKD")
 _ROLES = {
     pb.TASK_FORECASTING: ({"x", "lengths"}, {"quantiles"}),
     pb.TASK_RECURRENT: ({"x", "lengths"}, {"output"}),
+    pb.TASK_LANGUAGE_MODELLING: ({"tokens", "lengths"}, {"log_probabilities"}),
 }
 
 
@@ -101,6 +102,8 @@ def check_spec(
         _check_forecast(spec, declared_inputs["x"], declared_outputs["quantiles"])
     if spec.task == pb.TASK_LABELLING:
         _check_labelling(spec.labelling, declared_outputs)
+    if spec.task == pb.TASK_LANGUAGE_MODELLING:
+        _check_language_model(spec, declared_outputs["log_probabilities"])
     return states
 
 
@@ -197,6 +200,14 @@ def _check_labelling(labelling: pb.LabellingSpec, outputs: dict[str, pb.TensorSp
         raise LoadError("spec.labelling.words needs ids 0 (padding) and 1 (unknown) at least")
     if labelling.HasField("characters"):
         _check_characters(labelling.characters)
+
+
+def _check_language_model(spec: pb.ModelSpec, log_probabilities: pb.TensorSpec) -> None:
+    if spec.direction != pb.DIRECTION_CAUSAL:
+        raise LoadError("a language model must be causal: it predicts what comes next")
+    if not spec.language_model.vocabulary:
+        raise LoadError("spec.language_model.vocabulary needs the id 0 (unknown) at least")
+    _check_probabilities(log_probabilities, [-1, -1, len(spec.language_model.vocabulary)])
 
 
 def _check_probabilities(tensor: pb.TensorSpec, want: list[int]) -> None:

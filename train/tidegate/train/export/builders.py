@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from tidegate.train.export.graph import INT64, GraphBuilder
 from tidegate.train.export.joints import STATE_NAMES
 from tidegate.train.export.labelling import build_labeller
+from tidegate.train.export.language_model import build_language_model
 from tidegate.train.export.layers import add_stack
 from tidegate.train.export.weights import Array, to_numpy
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.recurrent import Recurrent
 
 _TIME_MAJOR = (1, 0, 2)
@@ -32,11 +34,13 @@ def build_graph(model: nn.Module) -> GraphBuilder:
         return build_forecaster(model)
     if isinstance(model, Labeller):
         return build_labeller(model)
+    if isinstance(model, LanguageModel):
+        return build_language_model(model)
     if isinstance(model, Recurrent):
         return build_recurrent(model)
     raise TypeError(
         f"model is a {type(model).__name__}; export_onnx takes one of Recurrent, Forecaster, "
-        "Labeller"
+        "Labeller, LanguageModel"
     )
 
 

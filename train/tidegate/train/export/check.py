@@ -26,6 +26,7 @@ _MODEL_FIELDS = (
     "states",
     "forecast",
     "labelling",
+    "language_model",
     "regularizers",
     "contract",
 )

@@ -40,7 +40,8 @@ def export_onnx(
     Runtime has agreed with PyTorch, and in one piece.
 
     Args:
-        model: a :class:`Recurrent`, :class:`Forecaster` or :class:`Labeller`.
+        model: a :class:`Recurrent`, :class:`Forecaster`, :class:`Labeller` or
+            :class:`LanguageModel`.
         path: of the file; its folder is made.
         name: of the graph; empty: the file's stem.
         metrics: of the held-out part, for the spec.

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tidegate.train.export.labelling import draw_characters, run_labeller
+from tidegate.train.export.language_model import OUTPUT, run_language_model
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.recurrent import Recurrent
 from tidegate.v1 import model_spec_pb2 as pb
 
@@ -140,7 +142,7 @@ def _draw(model: nn.Module, spec: pb.ModelSpec, case: Case, generator: torch.Gen
 
 
 def _example(model: nn.Module, case: Case, generator: torch.Generator) -> Tensor:
-    if isinstance(model, Forecaster | Labeller):
+    if isinstance(model, Forecaster | Labeller | LanguageModel):
         return model.example(case.batch, case.time, generator)
     if not isinstance(model, Recurrent):
         raise TypeError(f"model is a {type(model).__name__}; no example can be drawn for it")
@@ -158,6 +160,9 @@ def _run_torch(model: nn.Module, inputs: Arrays, found: Arrays) -> Arrays:
     with torch.no_grad():
         if isinstance(model, Forecaster):
             name, (result, new) = "quantiles", model(first, lengths, tuple(states))
+        elif isinstance(model, LanguageModel):
+            name = OUTPUT
+            result, new = run_language_model(model, first, lengths, tuple(states))
         else:
             name, (result, new) = "output", model(first, lengths, _torch_state(states))
             new = (new,) if isinstance(new, Tensor) else new

@@ -33,6 +33,7 @@ from tidegate.train.export.weights import (
 )
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.pooling import AttentionPooling
 from tidegate.train.rates import from_named
 from tidegate.train.recurrent import CellName, Recurrent
@@ -88,6 +89,8 @@ def rebuild(file: onnx.ModelProto) -> Rebuilt:
         model: nn.Module = _forecaster(spec, weights)
     elif spec.task == pb.TASK_LABELLING:
         model = _labeller(spec, weights)
+    elif spec.task == pb.TASK_LANGUAGE_MODELLING:
+        model = _language_model(spec, weights)
     else:
         model = _recurrent(spec, weights, input_size=spec.inputs[0].shape[2])
     return Rebuilt(model.eval(), spec)
@@ -233,6 +236,25 @@ def _labeller(spec: pb.ModelSpec, weights: _Weights) -> Labeller:
     if isinstance(model.pooling, AttentionPooling):
         _fill_head(model.pooling.hidden, weights, "pooling")
         _fill(model.pooling.score.weight, weights["pooling_v"].T, "pooling_v")
+    return model
+
+
+def _language_model(spec: pb.ModelSpec, weights: _Weights) -> LanguageModel:
+    language, embedding = spec.language_model, weights["embedding"]
+    size = embedding.shape[1]
+    model = LanguageModel(
+        _recurrent(spec, weights, input_size=size),
+        vocabulary=language.vocabulary,
+        embedding_size=size,
+        unit="character" if language.unit == pb.TEXT_UNIT_CHARACTER else "word",
+        tied=language.tied,
+    )
+    _fill(model.embedding.weight, embedding, "embedding")
+    _fill(model.bias, weights["head_B"], "head_B")
+    if model.weight is not None:
+        _fill(model.weight, weights["head_W"], "head_W")
+    if model.projection is not None:
+        _fill(model.projection.weight, weights["projection_W"].T, "projection_W")
     return model
 
 

@@ -14,6 +14,7 @@ from tidegate.train.export.crf import SCANS
 from tidegate.train.export.graph import GraphBuilder, TensorInfo
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.pooling import AttentionPooling
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import Contract, Regularizer
@@ -74,6 +75,8 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
         spec.forecast.CopyFrom(_forecast(model))
     if isinstance(model, Labeller):
         spec.labelling.CopyFrom(_labelling(model))
+    if isinstance(model, LanguageModel):
+        spec.language_model.CopyFrom(_language_model(model))
     return spec
 
 
@@ -114,6 +117,8 @@ def to_json(spec: pb.ModelSpec) -> str:
 def _task(model: nn.Module) -> pb.Task.ValueType:
     if isinstance(model, Forecaster):
         return pb.TASK_FORECASTING
+    if isinstance(model, LanguageModel):
+        return pb.TASK_LANGUAGE_MODELLING
     return pb.TASK_LABELLING if isinstance(model, Labeller) else pb.TASK_RECURRENT
 
 
@@ -152,6 +157,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "quantiles": ("batch", "time", "horizon", "targets", "quantiles"),
     "probabilities": ("batch", "time", "labels"),
     "sentence_probabilities": ("batch", "labels"),
+    "log_probabilities": ("batch", "time", "vocabulary"),
 }
 
 
@@ -202,6 +208,16 @@ def _labelling(model: Labeller) -> pb.LabellingSpec:
     if model.characters is not None:
         spec.characters.CopyFrom(_characters(model.characters))
     return spec
+
+
+def _language_model(model: LanguageModel) -> pb.LanguageModelSpec:
+    is_word = model.unit == "word"
+    return pb.LanguageModelSpec(
+        vocabulary=model.vocabulary,
+        vocabulary_digest=vocabulary_digest(model.vocabulary),
+        unit=pb.TEXT_UNIT_WORD if is_word else pb.TEXT_UNIT_CHARACTER,
+        tied=model.tied,
+    )
 
 
 def _characters(encoder: CharacterEncoder) -> pb.Characters:
