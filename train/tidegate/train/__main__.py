@@ -1,6 +1,7 @@
 """The command ``tidegate-train``: fit, evaluate, export, data."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from tidegate.train.data.catalog import CATALOG, FOLDER_VARIABLE
+from tidegate.train.data.catalog import CATALOG, FOLDER_VARIABLE, find_downloads
 from tidegate.train.data.series import Part
 from tidegate.v1.model_spec_pb2 import InferenceContract, ModelSpec, Parity
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _export_or_check(options)
         elif options.action == "check":
             _check_data(options.data)
+        elif options.action == "fetch":
+            _fetch_data(options.name, options.to)
         else:
             _list_data()
     except ValueError as error:
@@ -112,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="read one, count it and name every line that is wrong", allow_abbrev=False
     )
     check.add_argument("data", help="a name that `data list` prints, or the TOML file of a recipe")
+    fetch = actions.add_parser(
+        "fetch", help="download one and check its sha256", allow_abbrev=False
+    )
+    fetch.add_argument("name", help="that `data list` prints")
+    fetch.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help=f"folder that gets the data set's own (default: {FOLDER_VARIABLE})",
+    )
     return parser
 
 
@@ -226,6 +239,27 @@ def _check_data(name: str) -> None:
         _print(f"problem: {problem}")
     if checked.problems:
         raise ValueError(f"{len(checked.problems)} problems in {name}; correct them")
+
+
+def _fetch_data(name: str, to: Path | None) -> None:
+    """Downloads the files that are not there yet."""
+    from tidegate.train.data.fetch import fetch
+
+    dataset, downloads = find_downloads(name)
+    root = to or os.environ.get(FOLDER_VARIABLE)
+    if not root:
+        raise ValueError(
+            f"--to is missing and {FOLDER_VARIABLE} is not set; give the folder that gets "
+            f"{dataset.folder}/"
+        )
+    folder = Path(root) / (dataset.folder or "")
+    _print(f"{name}: {dataset.source}")
+    written = fetch(downloads, folder)
+    for path in written:
+        _print(f"wrote {path}")
+    _print(f"{folder}: {len(downloads)} files, each with the right sha256")
+    if to is not None:
+        _print(f"to train on it: export {FOLDER_VARIABLE}={to.absolute()}")
 
 
 def _print(line: str) -> None:

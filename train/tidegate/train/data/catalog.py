@@ -7,6 +7,7 @@ from pathlib import Path
 from tidegate.train.arguments import check_choice
 from tidegate.train.config.task import Task
 from tidegate.train.data.corpus import Unit
+from tidegate.train.data.downloads import DOWNLOADS, Download
 from tidegate.train.data.sentence_files import DEFAULT_LAYOUT, FORMATS, Layout, SentenceFiles
 from tidegate.train.data.split import Cuts
 from tidegate.train.data.table import TableLayout
@@ -188,6 +189,18 @@ def find_dataset(name: str) -> Dataset:
     return CATALOG[name]
 
 
+def find_downloads(name: str) -> tuple[Dataset, tuple[Download, ...]]:
+    """The entry of a name, and where its files come from.
+
+    Raises:
+        ValueError: there is none, or it has no files to download.
+    """
+    dataset = find_dataset(name)
+    if dataset.folder is None or dataset.folder not in DOWNLOADS:
+        raise ValueError(f"data set {name!r} has no files to download: {dataset.source}")
+    return dataset, DOWNLOADS[dataset.folder]
+
+
 def dataset_folder(dataset: Dataset) -> Path:
     """Where a data set of files lies on this machine.
 
@@ -205,7 +218,8 @@ def dataset_folder(dataset: Dataset) -> Path:
     if not folder.is_dir():
         raise ValueError(
             f"{FOLDER_VARIABLE}={root!r} has no folder {dataset.folder!r}; put data set "
-            f"{dataset.name!r} there (source: {dataset.source})"
+            f"{dataset.name!r} there (source: {dataset.source}), or run `tidegate-train data fetch "
+            f"{dataset.name}`"
         )
     return folder
 
