@@ -3,6 +3,7 @@
 :func:`run` is these steps in their order; each can be called by itself.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -19,8 +20,13 @@ from tidegate.train.data.series import Part
 from tidegate.train.export import export_onnx
 from tidegate.train.fit import Epoch, Fitted, Optimization, fit
 from tidegate.train.interrupted_run import InterruptedRun
+from tidegate.train.labeller import Labeller
+from tidegate.train.language_model import LanguageModel
+from tidegate.train.pretrained import use_vectors
 from tidegate.train.tasks import TASKS, Evaluation
 from tidegate.v1.model_spec_pb2 import ModelSpec
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path(".tidegate/models")
 
@@ -135,8 +141,11 @@ def train(
     """
     section, task = config.training, TASKS[config.task]
     torch.manual_seed(config.seed)
+    coverage = begin_with_vectors(config, model)
     hooks: list[Callable[[Epoch], None]] = []
     if tracked is not None:
+        if coverage is not None:
+            tracked.log_metrics({"vector_coverage": coverage})
         hooks.append(lambda epoch: tracked.log_metrics(epoch.metrics, epoch.number))
         hooks += task.after_epoch(config, model, data, tracked)
     return fit(
@@ -149,6 +158,30 @@ def train(
         resume=resume,
         save=save,
     )
+
+
+def begin_with_vectors(config: Config, model: Model) -> float | None:
+    """Puts pretrained vectors in the place of embeddings' first values.
+
+    Not part of building a model: one that is loaded has embeddings of its own.
+
+    Returns:
+        The share of the vocabulary that the file has; None: there is no file.
+    """
+    section = config.model
+    if section.vectors is None:
+        return None
+    if not isinstance(model, Labeller | LanguageModel):
+        raise TypeError(f"a {type(model).__name__} has no words")
+    coverage = use_vectors(
+        model.embedding,
+        model.words if isinstance(model, Labeller) else model.vocabulary,
+        section.vectors,
+        freeze=section.freeze_vectors,
+        encoding=section.vectors_encoding,
+    )
+    logger.info("%s has %.1f %% of the vocabulary", section.vectors, 100 * coverage)
+    return coverage
 
 
 def build_optimization(config: Config) -> Optimization:

@@ -55,6 +55,17 @@ class Config(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _vectors_are_of_words(self) -> Self:
+        if self.model.vectors is not None and self.task == "forecasting":
+            raise ValueError("model.vectors is for words, and a forecaster reads numbers")
+        if self.model.freeze_vectors and self.task == "language_modelling" and self.language.tied:
+            raise ValueError(
+                "model.freeze_vectors = true with language.tied = true would freeze the softmax "
+                "too; set language.tied = false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _there_are_masks_to_keep(self) -> Self:
         if not self.training.persistent_masks:
             return self

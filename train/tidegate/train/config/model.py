@@ -1,5 +1,6 @@
 """``[model]``: the network."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -56,6 +57,11 @@ class ModelConfig(Section):
         description="Standard deviation of the embeddings' first values; None: 1 for labelling, "
         "0.1 for language modelling.",
     )
+    vectors: Path | None = Field(
+        default=None, description="File of GloVe or fastText that embeddings of words begin as."
+    )
+    vectors_encoding: str = Field(default="utf-8", description="Of that file.")
+    freeze_vectors: bool = Field(default=False, description="Training leaves embeddings alone.")
     characters: CharactersConfig | None = Field(
         default=None, description="Labelling: also reads characters."
     )
@@ -76,6 +82,10 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _regularizers_go_together(self) -> Self:
         _check_regularizers(self)
+        if self.freeze_vectors and self.vectors is None:
+            raise ValueError(
+                "freeze_vectors = true without vectors; give the file, or leave it out"
+            )
         if self.preset and self.regularizers:
             raise ValueError(
                 f"preset = {self.preset!r} and regularizers "
