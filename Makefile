@@ -9,7 +9,7 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve bench-train lint format protos \
+.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint format protos \
 	protos-check models golden secrets up down clean
 
 install: $(VENV)/.installed
@@ -44,6 +44,10 @@ bench-serve: install
 
 bench-train: install
 	$(BIN)/python bench/train_recurrent.py $(ARGS)
+
+# On a CUDA device, with the build of torch for it.
+bench-train-cuda: install
+	$(BIN)/python bench/train_recurrent_cuda.py $(ARGS)
 
 lint: install protos-check
 	$(BIN)/ruff check .

@@ -9,10 +9,14 @@ finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as the hash.
 Dimensions: T time, B batch (samples), U units.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from tidegate.train.kernels import drop as native
+from tidegate.train.kernels.cuda import drop as cuda
+from tidegate.train.kernels.cuda.available import is_available
 
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9
 _MULTIPLIER_2 = 0x94D049BB133111EB
@@ -59,7 +63,7 @@ def drop(
         samples_at = torch.arange(sample_offset, sample_offset + samples, device=device)
     else:
         samples_at = samples.to(device=device, dtype=torch.int64)
-    draw = native.drop if samples_at.device.type == "cpu" and native.is_ready() else draw_in_torch
+    draw = _draw_on(samples_at.device)
     return draw(samples_at, _signed(key), _threshold(p), times, units)
 
 
@@ -86,6 +90,15 @@ def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
     first = torch.zeros(1, dtype=torch.int64, device=samples.device)
     bits = _of_samples(_signed(key), samples, first)
     return _below(_mix(bits[0, :, None] + units * _signed(_GOLDEN_GAMMA)), _threshold(p))
+
+
+def _draw_on(device: torch.device) -> Callable[[Tensor, int, int, int, int], Tensor]:
+    """The fastest draw that the device has; all give the same."""
+    if device.type == "cpu" and native.is_ready():
+        return native.drop
+    if device.type == "cuda" and is_available():
+        return cuda.drop
+    return draw_in_torch
 
 
 def _of_samples(key: int, samples: Tensor, times: Tensor) -> Tensor:

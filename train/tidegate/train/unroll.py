@@ -1,17 +1,18 @@
 """Runs one layer in one direction over a sequence.
 
 Dimensions: T time, B batch, I input size, H hidden, G gates. Everything here
-is time-major. Three paths compute the same equations: :func:`unroll` is the
-readable reference and the specification; the native kernel takes every mask
-too, on the CPU; :func:`torch_kernel` is torch's own kernel and takes the masks
-that can be applied before the first step.
+is time-major. Four paths compute the same equations: :func:`unroll` is the
+readable reference and the specification; the native kernels take every mask
+too, one on the CPU, one on CUDA devices; :func:`torch_kernel` is torch's own
+kernel and takes the masks that can be applied before the first step.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -25,7 +26,9 @@ from tidegate.train.cells import (
     lstm_step,
     rnn_step,
 )
+from tidegate.train.input_gates import input_gates
 from tidegate.train.kernels import recurrent_layer as native
+from tidegate.train.kernels.cuda import recurrent_layer as cuda
 from tidegate.train.masks import LayerMasks
 
 StepFunction = Callable[[Tensor, State, Weights, StepMasks], Step]
@@ -91,6 +94,11 @@ def run_layer(
             cell.native, x, lengths, state, weights, masks, reverse=reverse
         )
     if cell.kernel is None or not masks.outside_the_recurrence:
+        if cuda.supports(weights, masks):
+            output, new = cuda.recurrent_layer(
+                cell.native, x, lengths, state, weights, masks, reverse=reverse
+            )
+            return output, new
         return unroll(cell, x, lengths, state, weights, masks, reverse=reverse)
     if masks.weight is not None:
         weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
@@ -122,7 +130,7 @@ def unroll(
         masks = masks._replace(flip=masks.flip._replace(weight=flipped))
     if masks.weight is not None:
         weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
-    gates = _input_gates(x, weights, masks.input)
+    gates = input_gates(x, weights, masks.input)
     times = range(x.shape[0])
     outputs: list[Tensor] = []
     for t in reversed(times) if reverse else times:
@@ -140,6 +148,13 @@ def torch_kernel(
     kernel: Kernel, x: Tensor, lengths: Tensor | None, state: State, weights: Weights
 ) -> tuple[Tensor, State]:
     """Runs torch's own kernel forward in time, on packed rows when they are ragged."""
+    with _quiet_cudnn(x.device):
+        return _torch_kernel(kernel, x, lengths, state, weights)
+
+
+def _torch_kernel(
+    kernel: Kernel, x: Tensor, lengths: Tensor | None, state: State, weights: Weights
+) -> tuple[Tensor, State]:
     states = tuple(tensor[None] for tensor in state if tensor is not None)
     flags = {
         "has_biases": True,
@@ -161,22 +176,23 @@ def torch_kernel(
     return output, State(*(tensor[0, packed.unsorted_indices] for tensor in new))
 
 
+@contextmanager
+def _quiet_cudnn(device: torch.device) -> Iterator[None]:
+    """Keeps cuDNN from saying that it copies the weights, as it must where they are masked."""
+    if device.type != "cuda":
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single", UserWarning)
+        yield
+
+
 def _has_masks(masks: LayerMasks) -> bool:
     return any(mask is not None for name, mask in masks._asdict().items() if name != "memory_scale")
 
 
 def _hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     return states if len(states) > 1 else states[0]
-
-
-def _input_gates(x: Tensor, weights: Weights, mask: Tensor | None) -> Tensor:
-    """W_ih (x * mask) + b_ih for all steps at once, [T, B, G*H]."""
-    if mask is None or mask.shape[1] == 1:
-        masked = x if mask is None else x * mask[:, 0]
-        return F.linear(masked, weights.weight_ih, weights.bias_ih)
-    per_gate = weights.weight_ih.view(mask.shape[1], -1, x.shape[-1])
-    products = torch.einsum("tgbi,gki->tbgk", x[:, None] * mask, per_gate)
-    return products.flatten(2) + weights.bias_ih
 
 
 def _reversed(x: Tensor, lengths: Tensor | None) -> Tensor:

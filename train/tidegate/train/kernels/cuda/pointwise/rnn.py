@@ -1,0 +1,106 @@
+"""One step of the simple RNN; see :func:`tidegate.train.cells.rnn_step`."""
+
+import triton
+import triton.language as tl
+
+from tidegate.train.kernels.cuda.pointwise.elements import (
+    is_real,
+    keep_old,
+    of_operands,
+    put_gradient,
+    put_operands,
+    recurrent,
+    share_of_new,
+    share_of_old,
+    tanh,
+    times,
+)
+
+
+@triton.jit(do_not_specialize=["t"])
+def forward(
+    gates,  # [B, H]: W_ih x + b_ih; after the step its tanh
+    product,
+    rows,
+    bias,
+    h,  # [B, H], carried on in place
+    states,
+    output,  # [B, H], as the layer above reads it
+    operands,
+    factors,
+    exposed,
+    zone_hidden,
+    lengths,
+    t,
+    elements,
+    size,
+    stride_part,
+    stride_gate,
+    stride_row,
+    PARTS: tl.constexpr,
+    PRODUCTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < elements
+    b = at // size
+    j = at - b * size
+    real = is_real(lengths, t, b, ok)
+    unit = (b, j, ok)
+    strides = (stride_part, stride_gate, stride_row)
+
+    a = recurrent(product, rows, bias, 0, size, unit, strides, PARTS)
+    a = tanh(a + tl.load(gates + at, mask=ok, other=0.0).to(a.dtype))
+    tl.store(gates + at, a.to(gates.dtype.element_ty), mask=real)
+    h_new = keep_old(a, tl.load(h + at, mask=ok, other=0.0), zone_hidden, at, ok)
+    tl.store(h + at, h_new, mask=real)
+    dtype = states.dtype.element_ty
+    tl.store(states + at, tl.where(real, h_new, 0.0).to(dtype), mask=ok)
+    if exposed is not None:
+        h_new_exposed = times(h_new, exposed, at, ok)
+        tl.store(output + at, tl.where(real, h_new_exposed, 0.0).to(dtype), mask=ok)
+    put_operands(operands, factors, h_new, at, elements, real, PRODUCTS)
+
+
+@triton.jit(do_not_specialize=["t"])
+def backward(
+    gates,  # [B, H]: tanh
+    d_output,
+    dh,  # [B, H], carried on in place
+    d_operands,  # [N, B, H], of the step after
+    d_gates,
+    rows,
+    factors,
+    exposed,
+    zone_hidden,
+    lengths,
+    t,
+    elements,
+    size,
+    stride_part,
+    stride_gate,
+    stride_row,
+    d_product,
+    PARTS: tl.constexpr,
+    PRODUCTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < elements
+    b = at // size
+    j = at - b * size
+    real = is_real(lengths, t, b, ok)
+    unit = (b, j, ok)
+    strides = (stride_part, stride_gate, stride_row)
+
+    dh_after = tl.load(dh + at, mask=ok, other=0.0)
+    dh_after = of_operands(dh_after, d_operands, factors, at, elements, ok, PRODUCTS)
+    a = tl.load(gates + at, mask=ok, other=0.0).to(dh_after.dtype)
+    dy = tl.load(d_output + at, mask=ok, other=0.0).to(dh_after.dtype)
+    dh_all = dh_after + times(dy, exposed, at, ok)
+    da = tl.where(real, share_of_new(dh_all, zone_hidden, at, ok) * (1.0 - a * a), 0.0)
+    tl.store(d_gates + at, da.to(d_gates.dtype.element_ty), mask=ok)
+    if d_product is not None:
+        put_gradient(d_product, rows, da, 0, unit, strides, PARTS)
+    dh_before = share_of_old(dh_all, zone_hidden, at, ok)
+    tl.store(dh + at, tl.where(real, dh_before, dh_after), mask=ok)
