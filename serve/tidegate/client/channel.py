@@ -20,7 +20,8 @@ OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     # A server that is back is found by who tries again, not by gRPC's own pauses.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Whatever its name says, the time that one attempt has: several round trips, with TLS.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
