@@ -9,8 +9,8 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint format protos \
-	protos-check models golden secrets up down clean
+.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint \
+	format protos protos-check models golden secrets certs up down clean
 
 install: $(VENV)/.installed
 
@@ -85,8 +85,15 @@ golden: install
 secrets:
 	deploy/secrets.sh
 
-up: secrets
-	docker compose up --build --detach --wait postgres mlflow serve prometheus
+# An authority for this machine, and what it signs for the gateway and a client; written only once.
+certs:
+	deploy/certs.sh
+
+# REPLICAS=3 for three servers behind the gateway.
+REPLICAS := 1
+SERVICES := postgres redis mlflow serve gateway prometheus
+up: secrets certs
+	docker compose up --build --detach --wait --scale serve=$(REPLICAS) $(SERVICES)
 
 # Volumes stay: `make up` goes on where this stopped.
 down:

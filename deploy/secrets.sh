@@ -4,12 +4,33 @@ set -eu
 folder=$(dirname "$0")/secrets
 umask 077
 mkdir -p "$folder"
-for name in postgres_password checkpoint_key; do
-  file=$folder/$name
-  if [ ! -e "$file" ]; then
-    # Hexadecimal: stands in a URL as it is. 64 characters: 32 random bytes.
-    od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$file"
-    # Containers read it as a user of their own; the folder keeps everybody else out.
-    chmod 444 "$file"
-  fi
+
+# keep NAME: writes what it reads as a secret, unless there is one.
+keep() {
+  [ -e "$folder/$1" ] || cat >"$folder/$1.new"
+  [ -e "$folder/$1" ] || mv "$folder/$1.new" "$folder/$1"
+  # Containers read it as a user of their own; the folder keeps everybody else out.
+  chmod 444 "$folder/$1"
+}
+
+# Hexadecimal: stands in a URL as it is. 64 characters: 32 random bytes.
+random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+
+digest() { openssl dgst -sha256 -r "$folder/$1" | cut -d' ' -f1; }
+
+for name in postgres_password redis_password checkpoint_key client_token; do
+  random | keep "$name"
 done
+
+# Redis knows one user by the digest of its password; it sees the series and administers nothing.
+keep redis.acl <<ACL
+user default on #$(digest redis_password) resetchannels ~tidegate/* -@all +@connection +@read +@write +@scripting +time -@dangerous
+ACL
+
+# The server knows tokens by their digests.
+keep tokens.toml <<TOML
+[[tokens]]
+name = "local"
+sha256 = "$(digest client_token)"
+roles = ["infer", "read"]
+TOML
