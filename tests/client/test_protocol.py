@@ -25,6 +25,7 @@ from tidegate.client import (
 )
 from tidegate.client.protocol import Answer, Protocol
 from tidegate.client.requests import reference
+from tidegate.client.targets import Targets
 from tidegate.serve.service import Service
 from tidegate.serve.settings import Settings
 from tidegate.v1 import inference_pb2 as pb
@@ -66,11 +67,10 @@ def services(folder: Path, key_file: Path) -> Iterator[list[Service]]:
         service.close()
 
 
-def protocol_of(service: Service, targets: int = 2, **options: Any) -> Protocol:
+def protocol_of(targets: int = 2, **options: Any) -> Protocol:
     retry = options.pop("retry", Retry(seconds=10, clock=lambda: 0.0, draw=lambda: 0.5))
     options = {"checkpoint_every": 4, "every_step": False} | options
-    spec = service.repository.get("gru").spec.forecast
-    return Protocol(reference("gru"), spec, targets, retry, **options)
+    return Protocol(reference("gru"), Targets(targets, retry), **options)
 
 
 async def exchange(
@@ -84,7 +84,7 @@ async def exchange(
 
 async def undisturbed(service: Service, keys: dict[str, int]) -> dict[str, NDArray[np.float32]]:
     """The forecast after every row of some series, each sent at once."""
-    driver, protocol = MemoryDriver([service]), protocol_of(service, 1, every_step=True)
+    driver, protocol = MemoryDriver([service]), protocol_of(1, every_step=True)
     await driver.do(protocol.open(list(keys), reset=True))
     chunks = {key: values(seed=seed) for key, seed in keys.items()}
     forecasts = await exchange(driver, protocol, chunks)
@@ -105,7 +105,7 @@ async def test_a_connection_lost_at_any_message_loses_and_doubles_nothing(
     lost_at = 0
     while True:
         driver = MemoryDriver(services)
-        protocol = protocol_of(services[0], every_step=every_step)
+        protocol = protocol_of(every_step=every_step)
         await driver.do(protocol.open(list(keys), reset=True))
         count = 0
 
@@ -139,7 +139,7 @@ def test_any_chunking_with_any_faults_gives_every_forecast_once(
 
     async def run(driver: MemoryDriver) -> None:
         expected = await undisturbed(services[0], keys)
-        protocol = protocol_of(services[0], checkpoint_every=every, every_step=every_step)
+        protocol = protocol_of(checkpoint_every=every, every_step=every_step)
         await driver.do(protocol.open(list(keys), reset=True))
         left = list(faults)
 
@@ -166,7 +166,7 @@ def test_any_chunking_with_any_faults_gives_every_forecast_once(
                 at[key] += len(rows)
                 np.testing.assert_array_equal(forecasts[key], expected[key][first : at[key]])
                 assert protocol.series[key].next_offset == at[key]
-                assert sum(map(len, protocol.series[key].unsaved)) < every
+                assert sum(map(len, protocol.series[key].kept)) < every
 
     async def run_and_leave() -> None:
         driver = MemoryDriver(services)
@@ -180,12 +180,12 @@ def test_any_chunking_with_any_faults_gives_every_forecast_once(
 
 
 async def test_what_is_kept_is_bounded_by_the_checkpoints(services: list[Service]) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0], checkpoint_every=5)
+    driver, protocol = MemoryDriver(services), protocol_of(checkpoint_every=5)
     await driver.do(protocol.open(["a"]))
     kept = []
     for row in values():
         await exchange(driver, protocol, {"a": row[None]})
-        kept.append(sum(map(len, protocol.series["a"].unsaved)))
+        kept.append(sum(map(len, protocol.series["a"].kept)))
     assert max(kept) == 4
     await driver.close(protocol)
 
@@ -193,10 +193,10 @@ async def test_what_is_kept_is_bounded_by_the_checkpoints(services: list[Service
 async def test_without_checkpoints_nothing_is_kept_and_the_loss_is_raised(
     services: list[Service],
 ) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0], checkpoint_every=0)
+    driver, protocol = MemoryDriver(services), protocol_of(checkpoint_every=0)
     await driver.do(protocol.open(["a"]))
     await exchange(driver, protocol, {"a": values(3)})
-    assert protocol.series["a"].unsaved == []
+    assert protocol.series["a"].kept == ()
     driver.break_off()
     with pytest.raises(UnavailableError, match="the connection was lost"):
         await exchange(driver, protocol, {"a": values(1)})
@@ -205,7 +205,7 @@ async def test_without_checkpoints_nothing_is_kept_and_the_loss_is_raised(
 async def test_a_draining_server_is_left_at_once_for_another(services: list[Service]) -> None:
     rows = values()
     expected = (await undisturbed(services[0], {"a": 0}))["a"]
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     await exchange(driver, protocol, {"a": rows[:7]})
     services[0].draining = True
@@ -223,7 +223,7 @@ async def test_a_draining_server_is_left_at_once_for_another(services: list[Serv
 async def test_with_one_server_a_notice_of_its_end_changes_nothing_yet(
     services: list[Service],
 ) -> None:
-    driver, protocol = MemoryDriver(services[:1]), protocol_of(services[0], 1)
+    driver, protocol = MemoryDriver(services[:1]), protocol_of(1)
     await driver.do(protocol.open(["a"]))
     for response in driver.call.draining(5):
         driver.tell(response)
@@ -240,7 +240,7 @@ async def test_servers_are_tried_in_turn_with_full_jitter_until_time_is_up(
     retry = Retry(
         seconds=8, first=0.1, longest=2.0, clock=lambda: sum(driver.waits), draw=draws.__next__
     )
-    protocol = protocol_of(services[0], retry=retry)
+    protocol = protocol_of(retry=retry)
     await driver.do(protocol.open(["a"]))
     driver.services = [None, None]
     driver.break_off()
@@ -256,7 +256,7 @@ async def test_servers_are_tried_in_turn_with_full_jitter_until_time_is_up(
 
 
 async def test_a_server_that_is_full_is_tried_again(services: list[Service]) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     await exchange(driver, protocol, {"a": values(5)})
     table, _ = services[1].series(services[1].repository.get("gru"))
@@ -281,11 +281,11 @@ async def test_a_server_that_is_full_is_tried_again(services: list[Service]) -> 
 async def test_the_first_server_that_is_there_is_taken_and_none_is_waited_for(
     services: list[Service],
 ) -> None:
-    driver, protocol = MemoryDriver([None, services[1]]), protocol_of(services[0])
+    driver, protocol = MemoryDriver([None, services[1]]), protocol_of()
     await driver.do(protocol.open(["a"]))
     assert driver.connects == [0, 1]
     await driver.close(protocol)
-    driver, protocol = MemoryDriver([None, None]), protocol_of(services[0])
+    driver, protocol = MemoryDriver([None, None]), protocol_of()
     with pytest.raises(UnavailableError):
         await driver.do(protocol.open(["a"]))
     assert (driver.connects, driver.waits) == ([0, 1], [])
@@ -294,7 +294,7 @@ async def test_the_first_server_that_is_there_is_taken_and_none_is_waited_for(
 async def test_a_series_that_went_to_another_stream_is_not_taken_back(
     services: list[Service],
 ) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a", "b"]))
     other = Wire(services[0], "ann")
     await other.start("gru", "a", take_over=True)
@@ -310,7 +310,7 @@ async def test_a_series_that_went_to_another_stream_is_not_taken_back(
 async def test_a_series_that_cannot_be_resumed_says_why_and_the_others_go_on(
     services: list[Service],
 ) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a", "b"]))
     await exchange(driver, protocol, {"a": values(6), "b": values(6)})
     bob = Wire(services[1], "bob")
@@ -325,7 +325,7 @@ async def test_a_series_that_cannot_be_resumed_says_why_and_the_others_go_on(
 
 
 async def test_a_bad_value_is_raised_once_and_not_tried_again(services: list[Service]) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     bad = np.full((1, 3), np.nan, np.float32)
     with pytest.raises(InvalidArgumentError, match="the value is nan"):
@@ -341,11 +341,11 @@ async def test_a_state_that_only_this_server_has_is_secured_at_once(
 ) -> None:
     rows = values()
     expected = (await undisturbed(services[0], {"z": 0}))["z"]
-    first, protocol = MemoryDriver(services), protocol_of(services[0])
+    first, protocol = MemoryDriver(services), protocol_of()
     await first.do(protocol.open(["a"]))
     await exchange(first, protocol, {"a": rows[:10]})
     await first.close(protocol, keep=True)
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     assert protocol.series["a"].next_offset == 10
     assert protocol.series["a"].token
@@ -362,7 +362,7 @@ async def test_an_operation_that_was_cut_short_leaves_a_stream_that_works(
     """As by a cancelled task or Ctrl-C: half of an answer must not be taken for the next."""
     rows = values()
     expected = (await undisturbed(services[0], {"a": 0}))["a"]
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     steps = protocol.exchange({"a": rows[:3]})
     await driver._perform(next(steps))
@@ -375,7 +375,7 @@ async def test_an_operation_that_was_cut_short_leaves_a_stream_that_works(
 async def test_the_callers_array_may_change_after_the_call(services: list[Service]) -> None:
     rows = values()
     expected = (await undisturbed(services[0], {"a": 0}))["a"]
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     buffer = rows[:3].copy()
     await exchange(driver, protocol, {"a": buffer})
@@ -392,7 +392,7 @@ async def test_starts_and_rows_are_sent_in_messages_of_bounded_size(
     monkeypatch.setattr("tidegate.client.messages._MESSAGE_BYTES", 600)
     keys = {f"{number}": number for number in range(12)}
     expected = await undisturbed(services[0], keys)
-    driver, protocol = MemoryDriver(services), protocol_of(services[0], checkpoint_every=30)
+    driver, protocol = MemoryDriver(services), protocol_of(checkpoint_every=30)
     await driver.do(protocol.open(list(keys), reset=True))
     for start in (0, 10, 20):
         chunks = {key: values(seed=seed)[start : start + 10] for key, seed in keys.items()}
@@ -414,7 +414,7 @@ ERRORS: list[Callable[[], ClientError]] = [
 async def test_an_error_of_the_call_is_raised_and_the_stream_goes_on_afterwards(
     services: list[Service], error: Callable[[], ClientError]
 ) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of(services[0])
+    driver, protocol = MemoryDriver(services), protocol_of()
     await driver.do(protocol.open(["a"]))
     steps = protocol.exchange({"a": values(1)})
     next(steps)
@@ -425,7 +425,7 @@ async def test_an_error_of_the_call_is_raised_and_the_stream_goes_on_afterwards(
     await driver.close(protocol)
 
 
-def test_draining_checkpoints_of_unknown_handles_are_ignored(services: list[Service]) -> None:
-    protocol = protocol_of(services[0])
+def test_draining_checkpoints_of_unknown_handles_are_ignored() -> None:
+    protocol = protocol_of()
     protocol._conversation._save([pb.Checkpoint(handle=9, token=b"x")])
     assert protocol.series == {}

@@ -202,6 +202,20 @@ def test_a_token_opens_what_its_role_allows(models: Path, tokens: Path, ends: En
             assert ends.next()["identity"] == f"token:{name}"
 
 
+def test_whoever_may_infer_needs_no_other_role_for_any_kind_of_inference(
+    models: Path, tokens: Path
+) -> None:
+    with (
+        running_server(models, tokens=tokens) as target,
+        client_of(target, "sensors") as client,
+        client.stream("gru", ["a"]) as stream,
+    ):
+        last = stream.step("a", ROW)
+        np.testing.assert_array_equal(last, client.forecast("gru", [ROW[None]])[0])
+        assert len(client.annotate("labeller", [["the", "dog"]])[0].labels) == 2
+        assert stream.spec == client.get_model("gru").forecast
+
+
 def test_no_token_and_an_unknown_one_are_refused_and_health_needs_none(
     models: Path, tokens: Path
 ) -> None:

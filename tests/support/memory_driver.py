@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidegate.client.errors import ClientError, UnavailableError
-from tidegate.client.steps import Connect, Receive, Send, Wait
+from tidegate.client.steps import Connect, Consult, Receive, Send, Wait
 from tidegate.serve.errors import ServingError
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class MemoryDriver:
                 await self._send(request)
             case Receive():
                 return self._receive()
+            case Consult(function, argument):
+                return function(argument)
             case Wait(seconds):
                 self.waits.append(seconds)
         return None

@@ -226,10 +226,15 @@ class Start(google.protobuf.message.Message):
     SERIES_FIELD_NUMBER: builtins.int
     CHECKPOINT_EVERY_FIELD_NUMBER: builtins.int
     EVERY_STEP_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     checkpoint_every: builtins.int
     """Send a checkpoint of a series after this many of its observations; 0: only on request."""
     every_step: builtins.bool
     """Answer with a forecast for every row, not only the last one of a chunk."""
+    version: builtins.str
+    """Of a stream that goes on: the version that its states are of. It is taken as
+    long as it is loaded, whatever `model` means by now; `started` tells.
+    """
     @property
     def model(self) -> Global___ModelReference:
         """Required in the first message of a stream, and the same in later ones."""
@@ -243,16 +248,17 @@ class Start(google.protobuf.message.Message):
         series: collections.abc.Iterable[Global___SeriesStart] | None = ...,
         checkpoint_every: builtins.int = ...,
         every_step: builtins.bool = ...,
+        version: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_every", b"checkpoint_every", "every_step", b"every_step", "model", b"model", "series", b"series"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_every", b"checkpoint_every", "every_step", b"every_step", "model", b"model", "series", b"series", "version", b"version"]) -> None: ...
 
 Global___Start: typing_extensions.TypeAlias = Start
 
 @typing.final
 class SeriesStart(google.protobuf.message.Message):
     """Where a series goes on: from its checkpoint if there is one, else from the
-    state that the server kept of it, else from offset 0. `started` tells.
+    state that the server kept of it, else it begins anew. `started` tells.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -261,6 +267,7 @@ class SeriesStart(google.protobuf.message.Message):
     CHECKPOINT_FIELD_NUMBER: builtins.int
     TAKE_OVER_FIELD_NUMBER: builtins.int
     RESET_FIELD_NUMBER: builtins.int
+    FIRST_OFFSET_FIELD_NUMBER: builtins.int
     key: builtins.str
     """Names the series; unique among the series of a model and version."""
     checkpoint: builtins.bytes
@@ -270,7 +277,11 @@ class SeriesStart(google.protobuf.message.Message):
     identity that started it may; the other stream gets ABORTED for it.
     """
     reset: builtins.bool
-    """Begins at offset 0, whatever state is kept."""
+    """Begins anew, whatever state is kept."""
+    first_offset: builtins.int
+    """Offset of the first observation of a series that begins anew. So a series
+    keeps its count when it restarts on another version, after some history.
+    """
     def __init__(
         self,
         *,
@@ -278,8 +289,9 @@ class SeriesStart(google.protobuf.message.Message):
         checkpoint: builtins.bytes = ...,
         take_over: builtins.bool = ...,
         reset: builtins.bool = ...,
+        first_offset: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "key", b"key", "reset", b"reset", "take_over", b"take_over"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "first_offset", b"first_offset", "key", b"key", "reset", b"reset", "take_over", b"take_over"]) -> None: ...
 
 Global___SeriesStart: typing_extensions.TypeAlias = SeriesStart
 
@@ -290,18 +302,27 @@ class Started(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     SERIES_FIELD_NUMBER: builtins.int
+    FORECAST_FIELD_NUMBER: builtins.int
     model: builtins.str
     version: builtins.str
     @property
     def series(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SeriesStarted]: ...
+    @property
+    def forecast(self) -> tidegate.v1.model_spec_pb2.ForecastSpec:
+        """What the rows and the forecasts of this version mean; in the answer to the
+        first `start` of a stream only.
+        """
+
     def __init__(
         self,
         *,
         model: builtins.str = ...,
         version: builtins.str = ...,
         series: collections.abc.Iterable[Global___SeriesStarted] | None = ...,
+        forecast: tidegate.v1.model_spec_pb2.ForecastSpec | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "series", b"series", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["forecast", b"forecast"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["forecast", b"forecast", "model", b"model", "series", b"series", "version", b"version"]) -> None: ...
 
 Global___Started: typing_extensions.TypeAlias = Started
 
@@ -552,8 +573,8 @@ Global___Draining: typing_extensions.TypeAlias = Draining
 @typing.final
 class Superseded(google.protobuf.message.Message):
     """Another version has taken the place of the one that this stream runs. Open the
-    stream again and start its series anew, with some of their history: a state of
-    one version means nothing to another.
+    stream again and start its series anew, with `reset` and `first_offset`, after
+    some of their history: a state of one version means nothing to another.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

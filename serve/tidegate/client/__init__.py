@@ -17,11 +17,13 @@ from tidegate.client.errors import (
     PermissionDeniedError,
     ResourceExhaustedError,
     ServerError,
+    SupersededError,
     UnauthenticatedError,
     UnavailableError,
 )
 from tidegate.client.requests import Annotation, ModelInfo
 from tidegate.client.stream import ForecastStream
+from tidegate.client.superseding import Superseded, replay_history
 
 __all__ = [
     "AbortedError",
@@ -40,6 +42,9 @@ __all__ = [
     "Retry",
     "Security",
     "ServerError",
+    "Superseded",
+    "SupersededError",
     "UnauthenticatedError",
     "UnavailableError",
+    "replay_history",
 ]

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Retry:
-    """When a lost stream is opened again, and for how long.
+    """When a lost stream is opened again, or a refused call is made again, and for how long.
 
     The pause before attempt n is drawn from [0, min(longest, first * 2**n)]: "full
-    jitter", so that the clients of a server that died do not come back together.
+    jitter", so that the clients of a server that died do not come back together. A
+    server that says after how long to try again is not asked before.
 
     Attributes:
         seconds: Time after which it is given up; 0 gives up at once.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
 from tidegate.client import requests
+from tidegate.client.asking import ask
 from tidegate.client.backoff import Retry
 from tidegate.client.channel import PLAIN, Security, open_channel
-from tidegate.client.errors import UnavailableError, from_rpc
+from tidegate.client.errors import ClientError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.protocol import Protocol
+from tidegate.client.steps import Wait
 from tidegate.client.stream import ForecastStream
+from tidegate.client.superseding import replay_history
+from tidegate.client.targets import Targets
 from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
@@ -24,10 +29,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tidegate.client.requests import Annotation, ModelInfo
+    from tidegate.client.superseding import OnSuperseded
     from tidegate.v1 import model_spec_pb2
 
 # Rows since the last checkpoint that a stream keeps and would send again.
 CHECKPOINT_EVERY = 64
+# Rows of a series that a stream keeps for a new version of its model.
+HISTORY = 64
 
 
 class Client:
@@ -38,9 +46,10 @@ class Client:
 
     Args:
         target: "HOST:PORT", or several: replicas, tried in this order.
-        timeout: Seconds that a call may take; a stream may take for ever.
+        timeout: Seconds that one attempt of a call may take; a stream may take for ever.
         security: TLS and the token; by default neither.
-        retry: When a stream that lost its server tries again.
+        retry: When a stream that lost its server tries again, and a call that was refused with
+            a delay. With `seconds` 0 neither does.
 
     Raises:
         OSError: A file of certificates cannot be read.
@@ -146,6 +155,8 @@ class Client:
         every_step: bool = False,
         take_over: bool = False,
         reset: bool = False,
+        history: int = HISTORY,
+        on_superseded: OnSuperseded | None = replay_history,
     ) -> ForecastStream:
         """Starts series and forecasts along them.
 
@@ -162,29 +173,47 @@ class Client:
             every_step: Return a forecast for every row of a chunk, not only its last.
             take_over: Take the series from other streams of ours that hold them.
             reset: Begin at offset 0, whatever the server has kept.
+            history: Last rows of each series that the stream keeps for a restart on
+                a new version of the model: the more it reads, the less it forgets.
+            on_superseded: What happens when the server asks for that restart, within
+                `--drain-seconds`. The function is told of the versions, the offsets
+                and the history of the series, and returns for each the rows before
+                its offset that the new version reads first, as arrays or DataFrames;
+                those left out begin with none. The default returns the history. What
+                the function raises is raised by the operation that was asked for,
+                and the stream stays on its version. None: the stream stays until
+                the server ends it, then raises SupersededError.
 
         Raises:
             ClientError: The server's reason.
         """
         protocol = Protocol(
             requests.reference(model),
-            self.get_model(model).forecast,
-            len(self._stubs),
-            self._retry,
+            Targets(len(self._stubs), self._retry),
             checkpoint_every=checkpoint_every,
             every_step=every_step,
+            history=history,
+            on_superseded=on_superseded,
         )
         return ForecastStream(protocol, self._stubs, series, take_over=take_over, reset=reset)
 
     def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
-        """Asks one server after the other until one is there."""
-        *others, last = self._stubs
-        for stub in others:
-            try:
-                return self._ask_one(stub, method, request)
-            except UnavailableError:
-                continue
-        return self._ask_one(last, method, request)
+        steps = ask(Targets(len(self._stubs), self._retry))
+        step = next(steps)
+        try:
+            while True:
+                if isinstance(step, Wait):
+                    time.sleep(step.seconds)
+                    step = steps.send(None)
+                    continue
+                try:
+                    response = self._ask_one(self._stubs[step.target], method, request)
+                except ClientError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(response)
+        except StopIteration as done:
+            return done.value
 
     def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
         call = getattr(stub, method)

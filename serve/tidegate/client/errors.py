@@ -5,6 +5,7 @@ ClientError
 ├── NotFoundError            no such model, version, alias or series
 ├── AlreadyExistsError       the series key is live in another stream
 ├── AbortedError             the series was taken over by another stream
+│   └── SupersededError      the model was: its states mean nothing to the next version
 ├── FailedPreconditionError  the model, or the checkpoint, is of another kind
 ├── ResourceExhaustedError   a limit of the server is reached
 ├── OffsetError              observations before these are missing on the server
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
+from tidegate.v1 import inference_pb2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +59,10 @@ class AlreadyExistsError(ClientError):
 
 class AbortedError(ClientError):
     """The series was taken over by another stream."""
+
+
+class SupersededError(AbortedError):
+    """The version of a stream's model was replaced, and there is no restart on the next."""
 
 
 class FailedPreconditionError(ClientError):
@@ -120,9 +127,11 @@ def from_rpc(error: grpc.RpcError) -> ClientError:
     return typed
 
 
-def from_series(number: int, message: str, series: str) -> ClientError:
-    """Our error for a SeriesError with a google.rpc.Code."""
-    return _BY_NUMBER.get(number, ServerError)(message, series)
+def from_series(error: inference_pb2.SeriesError) -> ClientError:
+    """Our error for one of a single series."""
+    typed = _BY_NUMBER.get(error.code, ServerError)(error.message, error.key)
+    typed.retry_seconds = error.retry_seconds or None
+    return typed
 
 
 def _retry_seconds(error: grpc.RpcError) -> float | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tidegate.client.series import Series
+    from tidegate.v1 import model_spec_pb2
 
 T = TypeVar("T")
 
@@ -45,6 +46,11 @@ def rows_as_sent(key: str, rows: ArrayLike, features: Sequence[str]) -> NDArray[
             key,
         )
     return array
+
+
+def features_of(spec: model_spec_pb2.ForecastSpec) -> list[str]:
+    """Names of the features, in the order in which rows have them."""
+    return [feature.name for feature in spec.features]
 
 
 def observations(chunks: Mapping[Series, tuple[int, NDArray[np.float32]]]) -> pb.Observations:

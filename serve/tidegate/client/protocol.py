@@ -6,24 +6,25 @@ Legend: F features, A forecasts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidegate.client.conversation import Conversation
-from tidegate.client.messages import rows_as_sent
+from tidegate.client.messages import features_of, rows_as_sent
 from tidegate.client.resuming import Resuming
-from tidegate.client.series import Series
 from tidegate.client.steps import Request
+from tidegate.client.superseding import replay_history
 from tidegate.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from tidegate.client.backoff import Retry
     from tidegate.client.errors import ClientError
+    from tidegate.client.series import Series
     from tidegate.client.steps import Steps
+    from tidegate.client.targets import Targets
     from tidegate.v1 import model_spec_pb2
 
 
@@ -39,35 +40,43 @@ class Protocol:
 
     Args:
         model: Which model.
-        spec: What it says about its forecasts.
-        targets: How many servers there are to choose from.
-        retry: When to try again.
+        targets: The servers.
         checkpoint_every: Observations between checkpoints; 0: nothing is resumed.
         every_step: Whether each row is answered.
+        history: Rows of each series to keep for a restart on another version.
+        on_superseded: Says what another version reads first; None: there is no restart.
     """
 
     def __init__(
         self,
         model: pb.ModelReference,
-        spec: model_spec_pb2.ForecastSpec,
-        targets: int,
-        retry: Retry,
+        targets: Targets,
         *,
         checkpoint_every: int,
         every_step: bool,
+        history: int = 0,
+        on_superseded: Callable[[Any], Any] | None = replay_history,
     ) -> None:
-        self.spec = spec
-        self._features = [feature.name for feature in spec.features]
         self._can_resume = checkpoint_every > 0
         self._conversation = Conversation(
-            model, spec, checkpoint_every=checkpoint_every, every_step=every_step
+            model, checkpoint_every=checkpoint_every, every_step=every_step, history=history
         )
-        self._resuming = Resuming(self._conversation, targets, retry, can_resume=self._can_resume)
+        self._resuming = Resuming(
+            self._conversation,
+            targets,
+            can_resume=self._can_resume,
+            on_superseded=on_superseded,
+        )
 
     @property
     def model(self) -> str:
         """Name and version of the model that runs: "name/version"."""
         return self._conversation.model
+
+    @property
+    def spec(self) -> model_spec_pb2.ForecastSpec:
+        """What it says about its forecasts."""
+        return self._conversation.spec
 
     @property
     def series(self) -> Mapping[str, Series]:
@@ -105,7 +114,9 @@ class Protocol:
 
     def exchange(self, chunks: Mapping[str, ArrayLike]) -> Steps[Answer]:
         """Sends a chunk for each of some series, and collects what they are answered."""
-        todo = {key: rows_as_sent(key, rows, self._features) for key, rows in chunks.items()}
+        todo = {
+            key: rows_as_sent(key, rows, features_of(self.spec)) for key, rows in chunks.items()
+        }
         for key in todo:
             self.find(key)
         answer = Answer({}, [])
@@ -148,9 +159,7 @@ class Protocol:
             for key, token in tokens.items()
         ]
         live = self._conversation.series
-        errors = yield from self._conversation.start(
-            starts, lambda key: live.setdefault(key, Series(key, tokens[key]))
-        )
+        errors = yield from self._conversation.start(starts)
         # They went on from a state that only this server has.
         blind = [
             live[key]

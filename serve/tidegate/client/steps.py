@@ -7,7 +7,7 @@ block or await: the rules are in the generators, once.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from tidegate.v1 import inference_pb2 as pb
@@ -33,11 +33,18 @@ class Receive(NamedTuple):
     """Waits for a message."""
 
 
+class Consult(NamedTuple):
+    """Calls a function of the caller's, which may be one to be awaited."""
+
+    function: Callable[[Any], Any]
+    argument: object
+
+
 class Wait(NamedTuple):
     """Lets time pass."""
 
     seconds: float
 
 
-Step: TypeAlias = Connect | Send | Receive | Wait
+Step: TypeAlias = Connect | Send | Receive | Consult | Wait
 Steps: TypeAlias = Generator[Step, Any, T]

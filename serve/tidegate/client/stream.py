@@ -16,7 +16,7 @@ import numpy as np
 
 from tidegate.client.errors import ClientError, UnavailableError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
-from tidegate.client.steps import Connect, Receive, Request, Send, Wait
+from tidegate.client.steps import Connect, Consult, Receive, Request, Send, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tidegate.client.protocol import Answer, Protocol
     from tidegate.client.steps import Response, Step, Steps
     from tidegate.v1 import inference_pb2_grpc as pb_grpc
+    from tidegate.v1.model_spec_pb2 import ForecastSpec
 
 T = TypeVar("T")
 
@@ -38,6 +39,10 @@ class ForecastStream:
     with another one or with the same one when it is back: from the last
     checkpoints, with the rows since then, which it keeps. No observation counts
     twice and no forecast is missing or other than without the interruption.
+
+    When the server asks it to restart on a new version of the model, the series
+    begin anew there, at the offsets where they are, after as much of their
+    history as the stream keeps; see `on_superseded` of `Client.stream`.
 
     One operation runs at a time; several threads may share a stream.
     """
@@ -74,6 +79,11 @@ class ForecastStream:
     def model(self) -> str:
         """Name and version of the model that runs: "name/version"."""
         return self._protocol.model
+
+    @property
+    def spec(self) -> ForecastSpec:
+        """What this version says about its forecasts: features, targets, quantile levels."""
+        return self._protocol.spec
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -225,7 +235,7 @@ class ForecastStream:
                 value: T = done.value
                 return value
 
-    def _perform(self, step: Step) -> Response | None:
+    def _perform(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own
         match step:
             case Connect(target):
                 self._connect(target)
@@ -233,6 +243,8 @@ class ForecastStream:
                 self._requests.put(request)
             case Receive():
                 return self._receive()
+            case Consult(function, argument):
+                return function(argument)
             case Wait(seconds):
                 self._sleep(seconds)
         return None

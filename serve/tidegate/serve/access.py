@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     from tidegate.serve.tokens import Token, TokenFile
 
 _BEARER = "bearer "
-_READ = {"ListModels", "GetModel", "ServerReflectionInfo"}
-_INFER = {"StreamForecast", "Forecast", "AnnotateSentences"}
+# Who may ask a model for forecasts may know what they mean.
+_ROLES = {
+    "ListModels": ("read",),
+    "GetModel": ("infer", "read"),
+    "StreamForecast": ("infer",),
+    "Forecast": ("infer",),
+    "AnnotateSentences": ("infer",),
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,14 @@ def identity(context: Context) -> str:
     return ""
 
 
-def role_of(method: str) -> str | None:
-    """The role that a method needs, by its full name; None: nobody needs one for health."""
+def roles_of(method: str) -> tuple[str, ...]:
+    """The roles of which a method needs one, by its full name; none: that is health."""
     service, _, name = method.removeprefix("/").partition("/")
     if service == health.SERVICE_NAME:
-        return None
-    if name in _READ or service == reflection.SERVICE_NAME:
-        return "read"
-    return "infer" if name in _INFER else "admin"
+        return ()
+    if service == reflection.SERVICE_NAME:
+        return ("read",)
+    return _ROLES.get(name, ("admin",))
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -91,12 +97,12 @@ class Gate(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type
         """Passes the call on, or answers it with the reason why not."""
-        role = role_of(handler_call_details.method)
-        if role is None:
+        roles = roles_of(handler_call_details.method)
+        if not roles:
             return await continuation(handler_call_details)
         try:
             token = self._authenticated(handler_call_details)
-            self._authorized(token, role)
+            self._authorized(token, roles)
         except ServingError as error:
             return _refusing(
                 await continuation(handler_call_details),
@@ -120,11 +126,11 @@ class Gate(grpc.aio.ServerInterceptor):
             "this server wants a token: send the metadata `authorization: Bearer TOKEN`"
         )
 
-    def _authorized(self, token: Token, role: str) -> None:
-        if not token.may(role):
+    def _authorized(self, token: Token, roles: tuple[str, ...]) -> None:
+        if not any(map(token.may, roles)):
             raise PermissionDeniedError(
                 f"token {token.name!r} has the roles {sorted(token.roles)}; this call needs "
-                f"{role!r}"
+                f"{' or '.join(map(repr, roles))}"
             )
         wait = token.bucket.take() if token.bucket else 0.0
         if wait:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tidegate.serve.opening import Opening
     from tidegate.serve.settings import Settings
 
+# No series lives long enough to count from here to the end of 64 bits.
+_MAX_FIRST_OFFSET = 2**63
+
 
 class Admission:
     """The rules of ownership, and the limits of keys and streams.
@@ -42,12 +45,13 @@ class Admission:
         """Refuses a start that cannot succeed; changes nothing.
 
         Raises:
-            InvalidArgumentError: The key is empty or too long.
+            InvalidArgumentError: The key is empty or too long, or the first offset too large.
             PermissionDeniedError: The series belongs to another identity.
             AlreadyExistsError: The series is live, and is not to be taken over.
             ResourceExhaustedError: The stream has as many series as it may.
         """
         self._check_key(opening.key)
+        self._check_first_offset(opening)
         handle = self._columns.handles.get(opening.key)
         if handle is not None:
             self._check_claim(handle, opening)
@@ -66,6 +70,13 @@ class Admission:
         if not key or len(key.encode()) > limit:
             raise InvalidArgumentError(
                 f"series key {key[:40]!r} has {len(key.encode())} bytes: use 1 to {limit}"
+            )
+
+    def _check_first_offset(self, opening: Opening) -> None:
+        if opening.first_offset > _MAX_FIRST_OFFSET:
+            raise InvalidArgumentError(
+                f"series {opening.key!r}: first_offset is {opening.first_offset}, the largest is "
+                f"{_MAX_FIRST_OFFSET}"
             )
 
     def _check_claim(self, handle: int, opening: Opening) -> None:

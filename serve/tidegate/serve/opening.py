@@ -13,9 +13,10 @@ class Opening(NamedTuple):
         identity: Who opened that stream; empty if anybody may.
         key: Names the series.
         take_over: Whether it may be live in another stream of the identity.
-        reset: Whether to begin at offset 0, whatever is kept.
+        reset: Whether to begin anew, whatever is kept.
         checkpoint_every: Observations between checkpoints; 0: none.
         every_step: Whether each row is answered.
+        first_offset: Where it begins if it begins anew.
     """
 
     owner: int
@@ -25,6 +26,7 @@ class Opening(NamedTuple):
     reset: bool = False
     checkpoint_every: int = 0
     every_step: bool = False
+    first_offset: int = 0
 
 
 class Opened(NamedTuple):

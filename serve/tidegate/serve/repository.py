@@ -92,6 +92,11 @@ class Repository:
             )
         return versions[version]
 
+    def find(self, name: str, version: str) -> Model | None:
+        """A version that is loaded; None if it is not."""
+        loaded = self._loaded.get(name)
+        return loaded.versions.get(version) if loaded else None
+
     def prepare(self) -> Mapping[str, Loaded]:
         """Loads what is new in the source; returns what should be served from now on.
 

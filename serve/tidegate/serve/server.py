@@ -101,6 +101,7 @@ class Server:
             self._close_metrics()
             raise OSError(f"cannot listen on {address}: is it in use?") from error
         self._service.on_store = self._show_store
+        self._service.on_resumed = self._rollover.check
         self._service.start()
         await self._server.start()
         await self._health.set("", _SERVING)

@@ -46,6 +46,7 @@ class Service:
         signer: Makes and opens checkpoint tokens.
         journal: Writes states to the state store; None without one.
         on_store: Is told when the state store goes and when it is back.
+        on_resumed: Is told that a stream goes on with a version that may be replaced already.
 
     Args:
         settings: Everything configurable.
@@ -65,6 +66,7 @@ class Service:
         store = open_store(settings)
         self.journal = WriteBehind(store, settings.max_series, self._tell_store) if store else None
         self.on_store: Callable[[bool], None] = lambda _: None
+        self.on_resumed: Callable[[], None] = lambda: None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-run")
         self._long_executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-long")
         self._runner = Runner(settings, self._long_executor)

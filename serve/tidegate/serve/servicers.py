@@ -178,7 +178,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                     ResourceExhaustedError(
                         f"the client has not read an answer for {limit:g} s "
                         "(--slow-reader-seconds): read answers while sending"
-                    )
+                    ),
+                    at_once=True,
                 )
 
     def tell(self, call: StreamCall, response: pb.StreamForecastResponse) -> None:
@@ -246,11 +247,20 @@ class _Writer:
             # A stream that breaks meanwhile needs no notice.
             self._posting.add_done_callback(lambda task: task.cancelled() or task.exception())
 
-    def end(self, error: ServingError) -> None:
-        """Interrupts the call, wherever it waits; `ended` is why."""
+    def end(self, error: ServingError, *, at_once: bool = False) -> None:
+        """Interrupts the call, wherever it waits; `ended` is why.
+
+        Args:
+            error: See above.
+            at_once: Whether notices that wait for the client to read are given up.
+        """
         self.ended = error
-        if self._task is not None:
+        if self._task is None:
+            return
+        if self._posting is None or at_once:
             self._task.cancel()
+        else:
+            self._posting.add_done_callback(lambda _: self._task and self._task.cancel())
 
     def close(self) -> None:
         """Gives up notices that the client has not read."""

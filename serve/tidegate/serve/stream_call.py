@@ -126,15 +126,14 @@ class StreamCall:
             self._table.detach(self.number)
 
     async def _start(self, start: pb.Start) -> list[Response]:
-        reference = start.model
-        model = self._service.repository.get(
-            reference.name, version=reference.version, alias=reference.alias
-        )
+        model, is_first = self._model_of(start), self._model is None
         if self._model is None:
             model.require_forecasting()
             self._table, self._batcher = self._service.series(model)
             self._model = model
-            self._reference.CopyFrom(reference)
+            self._reference.CopyFrom(start.model)
+            if start.version:
+                self._service.on_resumed()
         elif model is not self._model:
             raise FailedPreconditionError(
                 f"this stream runs {self._model.label} and was asked to start {model.label}: "
@@ -143,6 +142,8 @@ class StreamCall:
         wishes = [Wish(self._opening(start, series), series.checkpoint) for series in start.series]
         results = await start_series(wishes, self._table, self._service.signer)
         started = pb.Started(model=model.name, version=model.version)
+        if is_first:
+            started.forecast.CopyFrom(model.spec.forecast)
         errors = []
         for (opening, _), result in zip(wishes, results, strict=True):
             if isinstance(result, ServingError):
@@ -155,6 +156,15 @@ class StreamCall:
             )
         return [*errors, Response(started=started)]
 
+    def _model_of(self, start: pb.Start) -> Model:
+        """The version that a stream goes on with if it is still there, else what is asked for."""
+        running, repository, wanted = self._model, self._service.repository, start.model
+        if running and (running.name, running.version) == (wanted.name, start.version):
+            return running
+        return repository.find(wanted.name, start.version) or repository.get(
+            wanted.name, version=wanted.version, alias=wanted.alias
+        )
+
     def _opening(self, start: pb.Start, series: pb.SeriesStart) -> Opening:
         return Opening(
             self.number,
@@ -164,6 +174,7 @@ class StreamCall:
             series.reset,
             start.checkpoint_every,
             start.every_step,
+            series.first_offset,
         )
 
     async def _observe(self, message: pb.Observations) -> list[Response]:

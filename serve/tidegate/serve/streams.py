@@ -134,7 +134,7 @@ class SeriesTable(Columns):
             self.next_offset[handle] = restored.next_offset
         elif anew:
             self.slots.reset(handle)
-            self.next_offset[handle] = 0
+            self.next_offset[handle] = opening.first_offset
         self._admission.counts[opening.owner] += 1
         self.owner[handle] = opening.owner
         self.checkpoint_every[handle] = opening.checkpoint_every

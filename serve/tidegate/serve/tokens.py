@@ -96,7 +96,7 @@ def parse(text: str) -> list[Token]:
         [[tokens]]
         name = "sensors"
         sha256 = "..."            # printf %s "$TOKEN" | sha256sum
-        roles = ["infer"]         # infer: forecasts and labels, read: models; admin: all
+        roles = ["infer"]         # see docs/serving.md
         requests_per_second = 50  # optional: calls, and messages on streams
         burst = 100               # optional: so many at once; as many as a second if left out
 

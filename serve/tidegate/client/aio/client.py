@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -9,12 +10,16 @@ import grpc.aio
 
 from tidegate.client import requests
 from tidegate.client.aio.stream import ForecastStream
+from tidegate.client.asking import ask
 from tidegate.client.backoff import Retry
 from tidegate.client.channel import OPTIONS, PLAIN, Security
-from tidegate.client.client import CHECKPOINT_EVERY
-from tidegate.client.errors import UnavailableError, from_rpc
+from tidegate.client.client import CHECKPOINT_EVERY, HISTORY
+from tidegate.client.errors import ClientError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.protocol import Protocol
+from tidegate.client.steps import Wait
+from tidegate.client.superseding import replay_history
+from tidegate.client.targets import Targets
 from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tidegate.client.requests import Annotation, ModelInfo
+    from tidegate.client.superseding import AsyncOnSuperseded
     from tidegate.v1 import model_spec_pb2
 
 
@@ -34,9 +40,10 @@ class Client:
 
     Args:
         target: "HOST:PORT", or several: replicas, tried in this order.
-        timeout: Seconds that a call may take; a stream may take for ever.
+        timeout: Seconds that one attempt of a call may take; a stream may take for ever.
         security: TLS and the token; by default neither.
-        retry: When a stream that lost its server tries again.
+        retry: When a stream that lost its server tries again, and a call that was refused with
+            a delay. With `seconds` 0 neither does.
 
     Raises:
         OSError: A file of certificates cannot be read.
@@ -115,29 +122,42 @@ class Client:
         every_step: bool = False,
         take_over: bool = False,
         reset: bool = False,
+        history: int = HISTORY,
+        on_superseded: AsyncOnSuperseded | None = replay_history,
     ) -> ForecastStream:
-        """Starts series and forecasts along them; see `tidegate.client.Client.stream`."""
+        """Starts series and forecasts along them; see `tidegate.client.Client.stream`.
+
+        `on_superseded` may be a function to be awaited.
+        """
         protocol = Protocol(
             requests.reference(model),
-            (await self.get_model(model)).forecast,
-            len(self._stubs),
-            self._retry,
+            Targets(len(self._stubs), self._retry),
             checkpoint_every=checkpoint_every,
             every_step=every_step,
+            history=history,
+            on_superseded=on_superseded,
         )
         stream = ForecastStream(protocol, self._stubs, self._metadata)
         await stream.open(series, take_over=take_over, reset=reset)
         return stream
 
     async def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
-        """Asks one server after the other until one is there."""
-        *others, last = self._stubs
-        for stub in others:
-            try:
-                return await self._ask_one(stub, method, request)
-            except UnavailableError:
-                continue
-        return await self._ask_one(last, method, request)
+        steps = ask(Targets(len(self._stubs), self._retry))
+        step = next(steps)
+        try:
+            while True:
+                if isinstance(step, Wait):
+                    await asyncio.sleep(step.seconds)
+                    step = steps.send(None)
+                    continue
+                try:
+                    response = await self._ask_one(self._stubs[step.target], method, request)
+                except ClientError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(response)
+        except StopIteration as done:
+            return done.value
 
     async def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
         call = getattr(stub, method)

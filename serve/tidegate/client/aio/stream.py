@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -13,7 +14,7 @@ import grpc.aio
 from tidegate.client.errors import ClientError, UnavailableError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.protocol import Protocol
-from tidegate.client.steps import Connect, Receive, Send, Wait
+from tidegate.client.steps import Connect, Consult, Receive, Send, Wait
 from tidegate.client.stream import as_rows, forecasts_or_error
 from tidegate.v1 import inference_pb2 as pb
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tidegate.client.steps import Request, Response, Step, Steps
+    from tidegate.v1.model_spec_pb2 import ForecastSpec
 
 T = TypeVar("T")
 
@@ -59,6 +61,11 @@ class ForecastStream:
     def model(self) -> str:
         """Name and version of the model that runs: "name/version"."""
         return self._protocol.model
+
+    @property
+    def spec(self) -> ForecastSpec:
+        """What this version says about its forecasts: features, targets, quantile levels."""
+        return self._protocol.spec
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -181,7 +188,7 @@ class ForecastStream:
                     value: T = done.value
                     return value
 
-    async def _perform(self, step: Step) -> Response | None:
+    async def _perform(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own
         match step:
             case Connect(target):
                 if self._call is not None:
@@ -192,6 +199,9 @@ class ForecastStream:
                 await self._send(request)
             case Receive():
                 return await self._receive()
+            case Consult(function, argument):
+                result = function(argument)
+                return await result if inspect.isawaitable(result) else result
             case Wait(seconds):
                 await self._sleep(seconds)
         return None
@@ -203,11 +213,19 @@ class ForecastStream:
             # The call has ended: reading says why.
             return
 
+    async def _raise_status(self) -> None:
+        """A call that ended while nobody read does not raise its status by itself."""
+        call = self._call
+        if (code := await call.code()) is not grpc.StatusCode.OK:
+            metadata = await call.initial_metadata(), await call.trailing_metadata()
+            raise from_rpc(grpc.aio.AioRpcError(code, *metadata, await call.details()))
+
     async def _receive(self) -> Response:
         try:
             response = await self._call.read()
         except grpc.RpcError as error:
             raise from_rpc(error) from error
         if not isinstance(response, pb.StreamForecastResponse):
+            await self._raise_status()
             raise UnavailableError("the stream has ended: open another one")
         return response
