@@ -311,20 +311,15 @@ def test_a_calendar_tells_the_time_of_an_observation(tmp_path: Path) -> None:
     assert np.abs(week[0] - week[3]).max() > 0.5
 
 
-def test_log_returns_say_so_in_their_names(tmp_path: Path) -> None:
-    table = pd.DataFrame({"ds": DAYS, "price": np.exp(np.arange(10.0) ** 2)})
-    read = panel(tmp_path, table, targets=("price",), log_returns=("price",))
-    assert read.targets == ("price_log_return",)
-    np.testing.assert_allclose(read.whole[0].values[:, 0], np.diff(np.arange(10.0) ** 2))
+def test_logarithms_say_so_in_their_names(tmp_path: Path) -> None:
+    table = pd.DataFrame({"ds": DAYS, "price": np.exp(np.arange(10.0))})
+    read = panel(tmp_path, table, targets=("price",), logarithms=("price",))
+    assert read.targets == ("log_price",)
+    np.testing.assert_allclose(read.whole[0].values[:, 0], np.arange(10.0))
     table.loc[2, "price"] = 0.0
-    assert "price is 0.0, which has no logarithm" in refusal(
-        tmp_path, table, log_returns=("price",)
-    )
-
-
-def test_a_return_from_a_filled_value_is_no_truth(tmp_path: Path) -> None:
-    series = panel(tmp_path, GAP, gaps="insert", missing="ffill", log_returns=("flow",)).whole[0]
-    assert np.isnan(series.truth([0])[:, 0]).tolist() == [False, True, True, False, False]
+    said = refusal(tmp_path, table, logarithms=("price",))
+    assert "row 2, time 2001-01-03 00:00:00: price is 0.0, which has no logarithm" in said
+    assert "use one of y" in refusal(tmp_path, long(), logarithms=("price",))
 
 
 # Cuts

@@ -131,6 +131,14 @@ def test_smape_is_relative_to_forecast_and_truth() -> None:
     assert score([test], season=2).metrics["smape"] == pytest.approx(expected)
 
 
+def test_a_direction_is_right_where_the_median_moves_as_the_truth_does() -> None:
+    test = made_up(np.arange(60) % 5, 0.0, train_rows=30)
+    row = score([test], season=3).by_series.iloc[0]
+    assert row["direction"] == 1.0
+    change = test.truth[..., 0] - (test.origins % 5)[:, None]
+    assert row["direction_always_up"] == pytest.approx((change > 0).sum() / (change != 0).sum())
+
+
 def test_series_count_alike_whatever_their_length() -> None:
     rng = np.random.default_rng(1)
     tests = [

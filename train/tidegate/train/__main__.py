@@ -282,7 +282,7 @@ def _print_metrics(title: str, metrics: Mapping[str, float]) -> None:
     table = Table("metric", "value", title=title, title_justify="left")
     table.columns[1].justify = "right"
     for name, value in metrics.items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(name, f"{value:.4g}")
     Console().print(table)
 
 

@@ -83,8 +83,8 @@ class DatasetConfig(Section):
     calendar: tuple[Position, ...] | None = Field(
         default=None, description="Positions of a row's time that are read."
     )
-    log_returns: tuple[str, ...] | None = Field(
-        default=None, description="Columns read as the logarithm of x_t / x_{t-1}."
+    logarithms: tuple[str, ...] | None = Field(
+        default=None, description="Columns read as their natural logarithm, named log_COLUMN."
     )
     gaps: Gaps | None = Field(
         default=None, description="Where a time is not there: error, insert, keep; None: error."

@@ -120,10 +120,20 @@ class _Cleaning:
         observed = numbers[list(self.roles.values)].notna()
         numbers, categories = self.fill_missing(numbers), self.fill_missing(categories)
         self.check_static(numbers)
-        numbers, observed, categories, times = self.take_log_returns(numbers, observed, categories)
+        numbers = self.take_logarithms(numbers)
         if self.has_problems():
             return None
-        return Cleaned(self.name, times, numbers, observed, categories)
+        times = numbers.index.to_numpy()
+        if not self.layout.counts_time:
+            times = times.astype("datetime64[ns]")
+        names = {name: self.layout.feature(name) for name in self.layout.logarithms}
+        return Cleaned(
+            self.name,
+            times,
+            numbers.rename(columns=names),
+            observed.rename(columns=names),
+            categories,
+        )
 
     def has_problems(self) -> bool:
         """Whether any was reported."""
@@ -263,25 +273,13 @@ class _Cleaning:
                 )
                 self.problem(0, text, row=int(at), time=str(numbers.index[int(at)]))
 
-    def take_log_returns(
-        self, numbers: pd.DataFrame, observed: pd.DataFrame, categories: pd.DataFrame
-    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Timestamps]:
-        """Log returns in place of levels, without the first row, which has none."""
+    def take_logarithms(self, numbers: pd.DataFrame) -> pd.DataFrame:
+        """Natural logarithms in place of what the layout names."""
         numbers = numbers.copy()
-        for column in self.layout.log_returns:
+        for column in self.layout.logarithms:
             values = numbers[column].to_numpy()
             for at in np.flatnonzero(values <= 0):
-                text = f"{column} is {values[at]}, which has no logarithm; leave out log_returns"
+                text = f"{column} is {values[at]}, which has no logarithm; leave out logarithms"
                 self.problem(0, text, row=int(at), time=str(numbers.index[int(at)]))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                numbers[column] = np.diff(np.log(values), prepend=np.nan)
-            observed = observed.assign(
-                **{column: observed[column] & observed[column].shift(fill_value=False)}
-            )
-        if self.layout.log_returns:
-            numbers, observed, categories = numbers[1:], observed[1:], categories[1:]
-        times = numbers.index.to_numpy()
-        if not self.layout.counts_time:
-            times = times.astype("datetime64[ns]")
-        names = {name: self.layout.feature(name) for name in self.layout.log_returns}
-        return numbers.rename(columns=names), observed.rename(columns=names), categories, times
+            numbers[column] = np.log(values, where=values > 0, out=np.full(len(values), np.nan))
+        return numbers

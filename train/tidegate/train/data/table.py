@@ -37,7 +37,7 @@ class TableLayout:
         stat_exog: columns of numbers that are the same in all rows of a series.
         cat_exog: columns of names, read as one indicator for each of the training part.
         calendar: positions of a row's time to read, each as sine and cosine.
-        log_returns: columns read as the logarithm of their ratio to the row before.
+        logarithms: columns read as their natural logarithm, so that changes are relative.
         units: by column.
         gaps: what to do where a row is not at the time expected: "error", "insert" the
             missing rows with missing values, or "keep", steps being rows.
@@ -58,7 +58,7 @@ class TableLayout:
     stat_exog: tuple[str, ...] = ()
     cat_exog: tuple[str, ...] = ()
     calendar: tuple[Position, ...] = ()
-    log_returns: tuple[str, ...] = ()
+    logarithms: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
     gaps: Gaps = "error"
     missing: Missing = "error"
@@ -81,8 +81,8 @@ class TableLayout:
         return not self.time_column or self.frequency.isdigit()
 
     def feature(self, column: str) -> str:
-        """The name of a column of values as a feature: log returns say that they are some."""
-        return f"{column}_log_return" if column in self.log_returns else column
+        """The name of a column of values as a feature: logarithms say that they are some."""
+        return f"log_{column}" if column in self.logarithms else column
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,12 @@ def find_roles(frame: pd.DataFrame, layout: TableLayout, file: str) -> Roles:
     for name in named:
         if named.count(name) > 1:
             raise ValueError(f"column {name!r} of {file} has two roles in [dataset]; give it one")
-    for name in layout.log_returns:
+    for name in layout.logarithms:
         if name not in (*targets, *hist):
-            raise ValueError(f"log_returns has {name!r}, which is neither in targets nor hist_exog")
+            raise ValueError(
+                f"dataset.logarithms has {name!r}, which is neither in targets nor hist_exog; use "
+                f"one of {', '.join((*targets, *hist))}"
+            )
     if not targets or not len(frame):
         raise ValueError(f"{file} has no values; give at least one row and one column beside time")
     return Roles(id_column, tuple(one for one in columns if one in (*targets, *hist)), targets)

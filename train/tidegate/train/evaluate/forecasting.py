@@ -31,7 +31,8 @@ class ForecastScores:
             levels, and ``coverage_80`` (for levels 0.1 and 0.9) the share of values within
             the outer quantiles. ``_standardised`` errors are in units of the target's
             standard deviation in the training part. A baseline's stand under its name:
-            ``mae_ridge``.
+            ``mae_ridge``. ``direction`` is the share of values whose rise or fall from the
+            last one known the median tells, ``direction_always_up`` the share that rose.
         by_horizon: a row for each step ahead; mean over series and targets.
     """
 
@@ -186,6 +187,7 @@ def _row(column: Column, season: int) -> dict[str, object]:
             row[f"{metric}{suffix}"] = float(table[name].iloc[0])
         row[f"mae_standardised{suffix}"] = float(errors["mae"][name].iloc[0]) / column.scale
         row[f"mse_standardised{suffix}"] = float(errors["mse"][name].iloc[0]) / column.scale**2
+    row["direction"], row["direction_always_up"] = _directions(frame)
     row["weighted_quantile_loss"] = float(weighted[MODEL].iloc[0])
     if len(column.levels) > 1:
         width = interval_percent(column.levels)
@@ -193,6 +195,14 @@ def _row(column: Column, season: int) -> dict[str, object]:
         bounds = frame.rename(columns={quantiles[0]: low, quantiles[-1]: high})
         row[f"coverage_{width}"] = float(ufl.coverage(bounds, [MODEL], width)[MODEL].iloc[0])
     return row
+
+
+def _directions(frame: pd.DataFrame) -> tuple[float, float]:
+    """Shares of the changes that the median, and always a rise, tell; no change counts not."""
+    change = np.sign(frame["y"] - frame["last_value"])
+    told = np.sign(frame[MODEL] - frame["last_value"])
+    moved = change != 0
+    return float((told == change)[moved].mean()), float((change > 0)[moved].mean())
 
 
 def _steps(column: Column) -> pd.DataFrame:
