@@ -52,6 +52,7 @@ class Scaler(ABC):
         values: NDArray[np.floating] | Sequence[NDArray[np.floating]],
         differenced: Sequence[bool] = (),
         indicators: Collection[int] = (),
+        names: Sequence[str] = (),
     ) -> Self:
         """Fits to the training part, and to nothing else.
 
@@ -60,6 +61,7 @@ class Scaler(ABC):
                 finite, at least two rows.
             differenced: which features are differenced; empty: none.
             indicators: columns that are 0 or 1, which are read as they are.
+            names: of the features, for errors; empty: they are numbered.
 
         Raises:
             ValueError: the values are too few, not finite, or have no spread.
@@ -83,7 +85,8 @@ class Scaler(ABC):
                 if is_constant
                 else f"mostly one value, so that its {cls.measure} is 0; use another scaler"
             )
-            raise ValueError(f"feature {feature} of values is {problem}")
+            name = repr(names[feature]) if names else feature
+            raise ValueError(f"feature {name} of values is {problem}")
         return cls(center, scale, flags, np.concatenate(parts).mean(axis=0))
 
 

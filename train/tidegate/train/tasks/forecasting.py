@@ -40,6 +40,7 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
                 [one.values for one in data.train],
                 [column in differenced for column in range(len(data.features))],
                 data.columns(sorted(data.splits[0].series.indicators)),
+                data.features,
             ),
             frequency=data.frequency,
         )
