@@ -245,7 +245,13 @@ def test_there_is_no_ridge_if_none_is_asked_for() -> None:
 @pytest.mark.skipif("TIDEGATE_DATA" not in os.environ, reason="needs ETTh1 below TIDEGATE_DATA")
 @pytest.mark.parametrize(
     ("horizon", "ridge", "yesterday"),
-    [(96, 0.370, None), (168, 0.397, 0.571), (192, 0.403, None), (336, 0.428, 0.650)],
+    [
+        (96, 0.370, None),
+        (168, 0.397, 0.571),
+        (192, 0.403, None),
+        (336, 0.428, 0.650),
+        (720, 0.434, 0.655),
+    ],
 )
 def test_the_baselines_of_etth1_are_those_measured_elsewhere(
     horizon: int, ridge: float, yesterday: float | None
