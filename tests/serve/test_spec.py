@@ -69,6 +69,7 @@ CHANGES: list[tuple[Callable[[pb.ModelSpec], object], str]] = [
     (lambda s: s.outputs.pop(), "the spec declares outputs"),
     (lambda s: setattr(s.inputs[1], "dtype", "int64"), "'lengths' is declared int64, the graph"),
     (lambda s: s.inputs[0].shape.pop(), "'x' is declared with rank 2, the graph has rank 3"),
+    (lambda s: s.inputs[0].axes.pop(), "'x' has 2 names for 3 axes"),
     (lambda s: s.states.pop(), "a model of TASK_FORECASTING needs inputs"),
     (lambda s: setattr(s.states[0], "output", "quantiles"), "state output 'quantiles' has shape"),
     (lambda s: setattr(s.states[0], "output", "nope"), "state output 'nope' is not a declared"),

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tidegate.serve.errors import FailedPreconditionError, LoadError
-from tidegate.serve.operators import check_contract, count_operators
-from tidegate.serve.proof import prove_streaming
-from tidegate.serve.session import Session
-from tidegate.serve.spec import StateLayout, check_spec, read_spec, spec_digest
+from tidegate.serve.loading import load_content
+from tidegate.serve.spec import StateLayout, spec_digest
 from tidegate.serve.stats import ModelStats
 from tidegate.v1 import model_spec_pb2 as pb
 
@@ -23,7 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tidegate.serve.session import Session
     from tidegate.serve.settings import Settings
+    from tidegate.serve.trial import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,14 @@ class Model:
         return f"it is {name}"
 
 
-def load_model(name: str, version: str, path: Path, settings: Settings, sha256: str = "") -> Model:
+def load_model(
+    name: str,
+    version: str,
+    path: Path,
+    settings: Settings,
+    sha256: str = "",
+    trial: Trial | None = None,
+) -> Model:
     """Loads, checks and warms up one file.
 
     Args:
@@ -133,6 +140,7 @@ def load_model(name: str, version: str, path: Path, settings: Settings, sha256: 
         path: Of the ONNX file.
         settings: Where it runs.
         sha256: The digest that its publisher gave, hexadecimal; empty: none.
+        trial: Tries it in another process first.
 
     Raises:
         LoadError: The text names the file and the reason.
@@ -140,14 +148,11 @@ def load_model(name: str, version: str, path: Path, settings: Settings, sha256: 
     try:
         content = path.read_bytes()
         digest = _digest(content, sha256)
-        session = Session(content, settings.provider, settings.threads, tf32=settings.tf32)
-        text = session.spec_text
-        spec = read_spec(text)
-        states = check_spec(spec, session.inputs, session.outputs)
-        check_contract(spec, count_operators(content))
-        session.warm_up()
-        if spec.task == pb.TASK_FORECASTING:
-            prove_streaming(session, spec, states)
+        if trial is not None:
+            trial.check(content)
+        session, spec, text, states = load_content(
+            content, settings.provider, settings.threads, tf32=settings.tf32
+        )
     except (LoadError, OSError) as error:
         raise LoadError(f"{path}: {error}") from error
     logger.info(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tidegate.serve.errors import LoadError, NotFoundError
 from tidegate.serve.model import Model, load_model
 from tidegate.serve.source import make_source
+from tidegate.serve.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,9 +58,12 @@ class Repository:
         self._wrong: dict[tuple[Path, str], tuple[tuple[int, int], LoadError]] = {}
         self._loaded: dict[str, Loaded] = {}
         held: list[Model] = []
-        for name, listed in self._source.list().items():
-            versions = {version: self._load(name, version, held) for version in listed.versions}
-            self._loaded[name] = Loaded(versions, listed.aliases)
+        with Trial(settings) as trial:
+            for name, listed in self._source.list().items():
+                versions = {
+                    version: self._load(name, version, held, trial) for version in listed.versions
+                }
+                self._loaded[name] = Loaded(versions, listed.aliases)
 
     def aliases(self, model: Model) -> tuple[str, ...]:
         """Names that point to this version now."""
@@ -110,10 +114,11 @@ class Repository:
         self._logged.pop(("", ""), None)
         loaded: dict[str, Loaded] = {}
         held = self.list()
-        for name, one in listed.items():
-            versions = dict(self._versions(name, one, held))
-            if versions:
-                loaded[name] = Loaded(versions, self._usable(name, one, versions))
+        with Trial(self._settings) as trial:
+            for name, one in listed.items():
+                versions = dict(self._versions(name, one, held, trial))
+                if versions:
+                    loaded[name] = Loaded(versions, self._usable(name, one, versions))
         return loaded
 
     @property
@@ -127,7 +132,7 @@ class Repository:
         return before != self._loaded
 
     def _versions(
-        self, name: str, listed: Listed, held: list[Model]
+        self, name: str, listed: Listed, held: list[Model], trial: Trial
     ) -> Iterator[tuple[str, Model]]:
         """The listed versions that are loaded already or can be loaded."""
         known = self._loaded[name].versions if name in self._loaded else {}
@@ -136,7 +141,7 @@ class Repository:
             model = known.get(version)
             if model is None:
                 try:
-                    model = self._load(name, version, held)
+                    model = self._load(name, version, held, trial)
                 except LoadError as error:
                     self._fail(name, version, error)
                     continue
@@ -159,7 +164,7 @@ class Repository:
                 versions.setdefault(aliases[alias], before.versions[aliases[alias]])
         return aliases
 
-    def _load(self, name: str, version: str, held: list[Model]) -> Model:
+    def _load(self, name: str, version: str, held: list[Model], trial: Trial) -> Model:
         """Loads one version and adds it to those that are held in memory."""
         path, sha256 = self._source.fetch(name, version)
         try:
@@ -172,7 +177,7 @@ class Repository:
             raise wrong
         self._check_room(path, status.st_size + sum(one.size for one in held))
         try:
-            model = load_model(name, version, path, self._settings, sha256)
+            model = load_model(name, version, path, self._settings, sha256, trial)
         except LoadError as error:
             self._wrong[path, sha256] = stamp, error
             raise

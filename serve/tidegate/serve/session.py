@@ -160,7 +160,10 @@ def _create(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=providers)
+        # Its fallback would print, and go on without the provider that was asked for.
+        return onnxruntime.InferenceSession(
+            content, options, providers=providers, enable_fallback=False
+        )
     except Exception as error:
         # ONNX Runtime's own exceptions share no base class but Exception.
         raise LoadError(f"ONNX Runtime cannot load the file: {error}") from error

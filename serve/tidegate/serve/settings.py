@@ -24,6 +24,7 @@ _MAY_BE_ZERO = {
     "max_connection_age",
     "max_parity_error",
     "inline_rows",
+    "trial_seconds",
 }
 
 
@@ -54,6 +55,9 @@ class ModelSettings:
             after drain_seconds.
         max_model_bytes: Size of all loaded ONNX files; a version over it is
             not loaded.
+        trial_seconds: Time for which a file may load and run in a process of its
+            own, before it does in the server: some damaged files end the process
+            that loads them. 0: files are not tried there.
     """
 
     models: Path = Path("models")
@@ -66,6 +70,7 @@ class ModelSettings:
     poll_seconds: float = 5.0
     drain_old: float = 600.0
     max_model_bytes: int = 4 * 2**30
+    trial_seconds: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,10 @@ def _check_tensors(kind: str, declared: dict[str, pb.TensorSpec], actual: Sequen
                 f"{kind} {tensor.name!r} is declared with rank {len(spec.shape)}, "
                 f"the graph has rank {len(tensor.shape)}"
             )
+        if len(spec.axes) != len(spec.shape):
+            raise LoadError(
+                f"{kind} {tensor.name!r} has {len(spec.axes)} names for {len(spec.shape)} axes"
+            )
         for want, have in zip(spec.shape, tensor.shape, strict=True):
             if want >= 0 and have is not None and want != have:
                 raise LoadError(
