@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -211,6 +212,9 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    # What is loaded stays: the garbage collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     announce(f"{_bracketed(settings.host)}:{server.port}")
     await stop.wait()
     await server.drain()

@@ -223,6 +223,7 @@ class _Writer:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._now = asyncio.get_running_loop().time
         self._lock = asyncio.Lock()
         self.writing_since: float | None = None
         self._posted: list[pb.StreamForecastResponse] = []
@@ -232,7 +233,7 @@ class _Writer:
 
     async def write(self, responses: list[pb.StreamForecastResponse]) -> None:
         async with self._lock:
-            self.writing_since = asyncio.get_running_loop().time()
+            self.writing_since = self._now()
             try:
                 for response in responses:
                     await self._context.write(response)

@@ -20,9 +20,6 @@ from tidegate.v1 import inference_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from tidegate.serve.batch import Outcome
     from tidegate.serve.batcher import Batcher
     from tidegate.serve.model import Model
@@ -74,6 +71,8 @@ class StreamCall:
         self._reference = pb.ModelReference()
         self._table: SeriesTable
         self._batcher: Batcher
+        # Bytes of one observation and of one forecast; forecasts in one message.
+        self._row_size = self._answer_size = self._most_answers = 1
 
     @property
     def model(self) -> Model | None:
@@ -130,6 +129,7 @@ class StreamCall:
         if self._model is None:
             model.require_forecasting()
             self._table, self._batcher = self._service.series(model)
+            self._measure(model)
             self._model = model
             self._reference.CopyFrom(start.model)
             if start.version:
@@ -177,18 +177,28 @@ class StreamCall:
             series.first_offset,
         )
 
+    def _measure(self, model: Model) -> None:
+        self._row_size, self._answer_size = 4 * model.features, 4 * model.forecast_size
+        room = self._service.settings.max_message_bytes - _OVERHEAD_BYTES
+        self._most_answers = max(1, room // (self._answer_size + _ANSWER_BYTES))
+
     async def _observe(self, message: pb.Observations) -> list[Response]:
-        handles = message.handles
-        problem = self._malformed(message)
+        handles, offsets, rows, values = (
+            message.handles,
+            message.offsets,
+            message.rows,
+            message.values,
+        )
+        problem = self._malformed(handles, offsets, rows, values)
         if problem:
             error = InvalidArgumentError(problem)
             if not handles:
                 raise error
             refused = [series_error(self._key(handle), handle, error) for handle in handles]
             return [*refused, Response(forecasts=pb.Forecasts())]
-        outcome = await self._batcher.submit(
-            Chunks(self.number, handles, message.offsets, message.rows, message.values)
-        )
+        outcome = await self._batcher.submit(Chunks(self.number, handles, offsets, rows, values))
+        if not (outcome.failures or outcome.due) and len(outcome.handles) <= self._most_answers:
+            return [_forecasts(outcome.handles, outcome.offsets, outcome.quantiles)]
         responses = [self._failure(failure) for failure in outcome.failures]
         if outcome.due:
             due = [handle for handle in outcome.due if self._table.owns(self.number, handle)]
@@ -196,31 +206,35 @@ class StreamCall:
         responses.extend(self._forecasts(outcome))
         return responses
 
-    def _malformed(self, message: pb.Observations) -> str:
+    def _malformed(
+        self, handles: Sequence[int], offsets: Sequence[int], rows: Sequence[int], values: bytes
+    ) -> str:
         """What is wrong with the shape of a message; empty when nothing is."""
-        chunks = len(message.handles)
-        if len(message.offsets) != chunks or len(message.rows) not in (0, chunks):
+        chunks = len(handles)
+        if len(offsets) != chunks or len(rows) not in (0, chunks):
             return (
-                f"observations have {chunks} handles, {len(message.offsets)} offsets and "
-                f"{len(message.rows)} rows: send one of each for every chunk"
+                f"observations have {chunks} handles, {len(offsets)} offsets and "
+                f"{len(rows)} rows: send one of each for every chunk"
             )
-        features = self._table.model.features
-        rows = sum(message.rows) if message.rows else chunks
-        want = 4 * rows * features
-        if len(message.values) != want:
+        total = sum(rows) if rows else chunks
+        want = total * self._row_size
+        if len(values) != want:
             return (
-                f"values has {len(message.values)} bytes; {rows} rows of {features} features "
-                f"are {want} bytes of float32"
+                f"values has {len(values)} bytes; {total} rows of {self._table.model.features} "
+                f"features are {want} bytes of float32"
             )
         return ""
 
     def _forecasts(self, outcome: Outcome) -> Iterator[Response]:
-        handles, offsets, quantiles = outcome.handles, outcome.offsets, outcome.quantiles
-        room = self._service.settings.max_message_bytes - _OVERHEAD_BYTES
-        step = max(1, room // (4 * self._table.model.forecast_size + _ANSWER_BYTES))
-        for start in range(0, max(len(handles), 1), step):
-            part = slice(start, start + step)
-            yield _forecasts(handles[part], offsets[part], quantiles[part])
+        """The forecasts in messages within the size limit; one empty message without any."""
+        step, size = self._most_answers, self._answer_size
+        for start in range(0, max(len(outcome.handles), 1), step):
+            end = start + step
+            yield _forecasts(
+                outcome.handles[start:end],
+                outcome.offsets[start:end],
+                outcome.quantiles[start * size : end * size],
+            )
 
     def _failure(self, failure: Failure) -> Response:
         """Why a chunk was refused; for a series that was lost, how."""
@@ -281,9 +295,5 @@ def series_error(key: str, handle: int, error: ServingError) -> Response:
     )
 
 
-def _forecasts(
-    handles: Sequence[int], offsets: Sequence[int], quantiles: NDArray[np.float32]
-) -> Response:
-    return Response(
-        forecasts=pb.Forecasts(handles=handles, offsets=offsets, quantiles=quantiles.tobytes())
-    )
+def _forecasts(handles: Sequence[int], offsets: Sequence[int], quantiles: bytes) -> Response:
+    return Response(forecasts=pb.Forecasts(handles=handles, offsets=offsets, quantiles=quantiles))
