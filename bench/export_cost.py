@@ -186,8 +186,8 @@ def made_by_hand(model: Forecaster) -> bytes:
         value = f"y{layer}"
         nodes.append(helper.make_node("Squeeze", [f"Y{layer}", "axis"], [value]))
     weights |= {
-        "head": model.head.weight.detach().numpy().T,
-        "bias": model.head.bias.detach().numpy(),
+        "head": model.head.linear.weight.detach().numpy().T,
+        "bias": model.head.linear.bias.detach().numpy(),
     }
     nodes.append(helper.make_node("MatMul", [value, "head"], ["product"]))
     nodes.append(helper.make_node("Add", ["product", "bias"], ["out"]))

@@ -88,7 +88,7 @@ def test_a_file_of_other_weights_is_found_beside_the_model(tmp_path: Path) -> No
     model = small_forecaster()
     export_onnx(model, tmp_path / "model.onnx")
     with torch.no_grad():
-        model.head.bias[0] += 0.01
+        model.head.linear.bias[0] += 0.01
 
     with pytest.raises(ParityError, match="output 'quantiles' differs"):
         check_file(tmp_path / "model.onnx", model)

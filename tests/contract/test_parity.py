@@ -64,7 +64,7 @@ def test_inputs_are_drawn_where_the_data_lies(tmp_path: Path) -> None:
 def test_over_the_limit_nothing_is_written_and_an_older_file_stays(tmp_path: Path) -> None:
     model = small_forecaster()
     with torch.no_grad():
-        model.head.weight[0, 0] = torch.nan
+        model.head.linear.weight[0, 0] = torch.nan
     older = tmp_path / "model.onnx"
     older.write_bytes(b"older")
 

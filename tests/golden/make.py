@@ -9,8 +9,9 @@ Runtime computed them when the file was written.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,17 @@ from tidegate.train import (
     Zoneout,
     export_onnx,
 )
+from tidegate.train.characters import CharacterEncoder
+from tidegate.train.heads import NegativeBinomialHead, StudentTHead
 from tidegate.train.recurrent import CellName
 from tidegate.train.scaler import StandardScaler
 
 FOLDER = Path(__file__).parent
 SUMS = "SHA256SUMS"
 WORDS = ("<pad>", "<unk>", "open", "close", "the", "gate")
+CHARACTERS = ("<pad>", "<unk>", *"acdeghlnopst")
 TIME = 6
+MAX_CHARACTERS = 5
 LENGTHS = np.array([TIME, 2], np.int32)
 
 
@@ -43,26 +48,38 @@ def recurrent(cell: CellName, input_size: int = 3, layers: int = 2, **arguments:
     return Recurrent(cell, input_size, 4, layers, **arguments)
 
 
-def forecaster(cell: CellName, differenced: tuple[bool, ...] = (), **arguments: Any) -> Forecaster:
+def forecaster(
+    cell: CellName,
+    differenced: tuple[bool, ...] = (),
+    head: Mapping[str, Any] = MappingProxyType({"steps": "squareplus"}),
+    **arguments: Any,
+) -> Forecaster:
     """Two of three features, two steps ahead, three quantiles."""
     walk = np.random.default_rng(1).normal(size=(50, 3)).cumsum(axis=0)
+    values = walk * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0]
+    if head.get("head") is NegativeBinomialHead:
+        values = np.abs(values)
     return Forecaster(
         recurrent(cell, **arguments),
         features=("level", "temperature", "load"),
         targets=("level", "load"),
         horizon=2,
         quantile_levels=(0.1, 0.5, 0.9),
-        scaler=StandardScaler.fit(walk * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0], differenced),
+        scaler=StandardScaler.fit(values, differenced),
         frequency="h",
         units=("ppm", "K", ""),
+        **head,
     )
 
 
-def labeller(*, bidirectional: bool) -> Labeller:
+def labeller(*, bidirectional: bool, **arguments: Any) -> Labeller:
     """Three labels over six words."""
-    network = recurrent("lstm", bidirectional=bidirectional, regularizers=[Variational(0.2)])
+    width = 3
+    if "characters" in arguments:
+        width += arguments["characters"].output_size
+    network = recurrent("lstm", width, bidirectional=bidirectional, regularizers=[Variational(0.2)])
     labels = ("NOUN", "VERB", "DET")
-    return Labeller(network, words=WORDS, label_names=labels, embedding_size=3)
+    return Labeller(network, words=WORDS, label_names=labels, embedding_size=3, **arguments)
 
 
 def language_model(cell: CellName, *, tied: bool, **arguments: Any) -> LanguageModel:
@@ -71,6 +88,23 @@ def language_model(cell: CellName, *, tied: bool, **arguments: Any) -> LanguageM
     return LanguageModel(network, vocabulary=WORDS[1:], embedding_size=3, tied=tied)
 
 
+def characters() -> CharacterEncoder:
+    """Words of up to five characters, read in both directions."""
+    network = Recurrent("gru", 3, 2, bidirectional=True)
+    return CharacterEncoder(
+        network, characters=CHARACTERS, embedding_size=3, max_characters=MAX_CHARACTERS
+    )
+
+
+def offset_forecaster() -> Forecaster:
+    """Its quantiles are moved, as by a calibration."""
+    model = forecaster("gru", head={})
+    model.offsets += torch.tensor([-2.0, 0.0, 3.0])
+    return model
+
+
+_COUNTS: dict[str, Any] = {"head": NegativeBinomialHead, "largest_count": 127}
+_SENTENCES: dict[str, Any] = {"sentence_label_names": ("order", "remark")}
 _ZONED: dict[str, Any] = {"regularizers": [Zoneout(cell=0.3, hidden=0.2)]}
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -88,10 +122,20 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "forecaster-gru": lambda: forecaster("gru", (True, True, False)),
     "forecaster-lstm-levels": lambda: forecaster("lstm"),
     "forecaster-gru-zoneout": lambda: forecaster("gru", (True, True, True), **_ZONED),
+    "forecaster-gru-absolute": lambda: forecaster("gru", (True, False, False), {}),
+    "forecaster-gru-offsets": offset_forecaster,
+    "forecaster-lstm-student-t": lambda: forecaster("lstm", head={"head": StudentTHead}),
+    "forecaster-gru-negative-binomial": lambda: forecaster("gru", head=_COUNTS),
     "labeller-lstm": lambda: labeller(bidirectional=False),
     "labeller-lstm-bidirectional": lambda: labeller(bidirectional=True),
     "language-model-lstm-tied": lambda: language_model("lstm", tied=True),
     "language-model-gru-zoneout": lambda: language_model("gru", tied=False, **_ZONED),
+    "labeller-characters": lambda: labeller(bidirectional=True, characters=characters()),
+    "labeller-crf": lambda: labeller(bidirectional=True, decoder="crf"),
+    "labeller-sentences-max": lambda: labeller(bidirectional=True, **_SENTENCES),
+    "labeller-sentences-attention": lambda: labeller(
+        bidirectional=True, pooling="attention", **_SENTENCES
+    ),
 }
 
 
@@ -121,7 +165,7 @@ def _write(folder: Path, name: str, build: Callable[[], nn.Module]) -> None:
 
 
 def _input(name: str, shape: list[int | str]) -> NDArray[Any]:
-    free = {"batch": len(LENGTHS), "time": TIME}
+    free = {"batch": len(LENGTHS), "time": TIME, "characters": MAX_CHARACTERS}
     sizes = [free[axis] if isinstance(axis, str) else axis for axis in shape]
     rng = np.random.default_rng(len(name))
     if name == "lengths":
@@ -129,6 +173,10 @@ def _input(name: str, shape: list[int | str]) -> NDArray[Any]:
     if name == "tokens":
         # All models have the first five ids.
         return rng.integers(0, len(WORDS) - 1, sizes)
+    if name == "chars":
+        # Words of one to five characters.
+        ends = rng.integers(1, sizes[-1] + 1, (*sizes[:-1], 1))
+        return np.where(np.arange(sizes[-1]) < ends, rng.integers(1, len(CHARACTERS), sizes), 0)
     values = rng.uniform(-1, 1, sizes)
     if name in ("x", "x_previous"):
         values = values * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0]

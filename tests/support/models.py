@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tidegate.train import Forecaster, Labeller, Recurrent, Zoneout
 from tidegate.train.characters import CharacterEncoder
+from tidegate.train.heads import NegativeBinomialHead, StudentTHead
 from tidegate.train.regularizers import Regularizer
 from tidegate.train.scaler import StandardScaler
 
@@ -27,12 +28,32 @@ def small_recurrent(cell: str = "gru", **arguments: Any) -> Recurrent:
     return Recurrent(cell, 3, 8, **arguments)  # type: ignore[arg-type]  # names from FLAVOURS
 
 
+# Kinds of heads, by the name of their case.
+HEADS: dict[str, dict[str, Any]] = {
+    "quantile": {},
+    "squareplus": {"steps": "squareplus"},
+    "student_t": {"head": StudentTHead},
+    "negative_binomial": {"head": NegativeBinomialHead},
+}
+
+
+def forecaster_with(head: str, *, differenced: bool = True) -> Forecaster:
+    """A small forecaster with a head of :data:`HEADS`."""
+    return small_forecaster(differenced=differenced, head=HEADS[head])
+
+
 def small_forecaster(
-    cell: str = "gru", *, differenced: bool = True, **arguments: Any
+    cell: str = "gru",
+    *,
+    differenced: bool = True,
+    head: dict[str, Any] | None = None,
+    **arguments: Any,
 ) -> Forecaster:
     """Forecasts two of three features over four steps, three quantiles."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=(200, 3)).cumsum(axis=0) * [1.0, 0.1, 5.0] + [300.0, 10.0, -50.0]
+    if head is HEADS["negative_binomial"]:
+        values = np.abs(values)
     scaler = StandardScaler.fit(values, (True, True, False) if differenced else ())
     return Forecaster(
         small_recurrent(cell, num_layers=2, **arguments),
@@ -43,6 +64,7 @@ def small_forecaster(
         scaler=scaler,
         frequency="h",
         units=("ppm", "K", ""),
+        **(head or {}),
     ).eval()
 
 

@@ -6,7 +6,8 @@ import torch
 
 from support.models import FEATURES, small_forecaster, small_recurrent
 from tidegate.train import Forecaster, Recurrent
-from tidegate.train.forecaster import squareplus
+from tidegate.train.heads import NegativeBinomialHead
+from tidegate.train.heads.positive import squareplus
 from tidegate.train.scaler import StandardScaler
 
 VALUES = np.array([[10.0, 1.0], [12.0, 2.0], [16.0, 4.0], [18.0, 1.0]])
@@ -79,7 +80,7 @@ def test_a_level_never_seen_in_training_shifts_the_forecast_with_it() -> None:
 def test_quantiles_never_cross() -> None:
     model = small_forecaster()
     with torch.no_grad():
-        model.head.weight.normal_(std=50.0)
+        model.head.linear.weight.normal_(std=50.0)
 
     quantiles, _ = model(model.example(4, 30, torch.Generator().manual_seed(0)))
 
@@ -144,6 +145,7 @@ def build(changes: dict[str, object], recurrent: Recurrent | None = None) -> For
         ({"quantile_levels": (0.9, 0.1)}, r"quantile_levels=\[0.9, 0.1\] is not usable"),
         ({"quantile_levels": (0.0, 0.5)}, r"quantile_levels=\[0.0, 0.5\] is not usable"),
         ({"quantile_levels": ()}, r"quantile_levels=\[\] is not usable"),
+        ({"head": NegativeBinomialHead}, r"scaler.level of the targets \['level'\] is \[-0"),
         ({"features": ("level",)}, "recurrent.input_size=3, batch_first=True; a forecaster of 1"),
     ],
 )

@@ -317,6 +317,7 @@ class ForecastSpec(google.protobuf.message.Message):
     FREQUENCY_FIELD_NUMBER: builtins.int
     QUANTILE_LEVELS_FIELD_NUMBER: builtins.int
     SCALER_FIELD_NUMBER: builtins.int
+    HEAD_FIELD_NUMBER: builtins.int
     horizon: builtins.int
     """Steps ahead, from 1 to horizon."""
     frequency: builtins.str
@@ -333,6 +334,8 @@ class ForecastSpec(google.protobuf.message.Message):
 
     @property
     def scaler(self) -> Global___Scaler: ...
+    @property
+    def head(self) -> Global___Head: ...
     def __init__(
         self,
         *,
@@ -342,11 +345,56 @@ class ForecastSpec(google.protobuf.message.Message):
         frequency: builtins.str = ...,
         quantile_levels: collections.abc.Iterable[builtins.float] | None = ...,
         scaler: Global___Scaler | None = ...,
+        head: Global___Head | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["scaler", b"scaler"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["features", b"features", "frequency", b"frequency", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "scaler", b"scaler", "targets", b"targets"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["head", b"head", "scaler", b"scaler"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["features", b"features", "frequency", b"frequency", "head", b"head", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "scaler", b"scaler", "targets", b"targets"]) -> None: ...
 
 Global___ForecastSpec: typing_extensions.TypeAlias = ForecastSpec
+
+@typing.final
+class Head(google.protobuf.message.Message):
+    """What the quantiles are of, for the record: the graph computes them. A head
+    other than "quantile" adds outputs [batch, time, horizon, targets] of its own.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    DEGREES_OF_FREEDOM_FIELD_NUMBER: builtins.int
+    DISPERSION_FIELD_NUMBER: builtins.int
+    LARGEST_COUNT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"quantile"; "student_t", with the outputs `loc` and `scale`;
+    "negative_binomial", with the output `mean`. Empty: "quantile".
+    """
+    steps: builtins.str
+    """Of "quantile": what makes the steps away from its middle positive,
+    "absolute" or "squareplus". Empty: "squareplus".
+    """
+    largest_count: builtins.int
+    """Likewise: no quantile is above it."""
+    @property
+    def degrees_of_freedom(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Of "student_t": degrees of freedom, [horizon, targets], row by row."""
+
+    @property
+    def dispersion(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Of "negative_binomial", [targets]: the variance is mean + dispersion mean^2."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        steps: builtins.str = ...,
+        degrees_of_freedom: collections.abc.Iterable[builtins.float] | None = ...,
+        dispersion: collections.abc.Iterable[builtins.float] | None = ...,
+        largest_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["degrees_of_freedom", b"degrees_of_freedom", "dispersion", b"dispersion", "largest_count", b"largest_count", "name", b"name", "steps", b"steps"]) -> None: ...
+
+Global___Head: typing_extensions.TypeAlias = Head
 
 @typing.final
 class Scaler(google.protobuf.message.Message):

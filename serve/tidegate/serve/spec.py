@@ -26,6 +26,8 @@ _ROLES = {
     pb.TASK_RECURRENT: ({"x", "lengths"}, {"output"}),
     pb.TASK_LANGUAGE_MODELLING: ({"tokens", "lengths"}, {"log_probabilities"}),
 }
+# What a head says beside quantiles; a stream carries the quantiles alone.
+_PARAMETERS = {"student_t": {"loc", "scale"}, "negative_binomial": {"mean"}}
 
 
 class Tensor(NamedTuple):
@@ -149,9 +151,10 @@ def _check_roles(
 
 
 def _roles(spec: pb.ModelSpec) -> tuple[set[str], set[str]]:
-    """The inputs and outputs of a task; those of labelling depend on what is labelled."""
+    """The inputs and outputs of a task, as far as they depend on what it forecasts or labels."""
     if spec.task != pb.TASK_LABELLING:
-        return _ROLES[spec.task]
+        needed, given = _ROLES[spec.task]
+        return needed, given | _PARAMETERS.get(spec.forecast.head.name, set())
     labelling, inputs, outputs = spec.labelling, {"tokens", "lengths"}, set[str]()
     if labelling.HasField("characters"):
         inputs.add("chars")

@@ -1,17 +1,24 @@
-"""A causal forecaster: raw observations in, raw quantiles out, at every step.
+"""A causal forecaster: raw observations in, a distribution out, at every step.
 
 Dimensions: T time, B batch, F features, K targets, Q quantiles.
 """
 
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tidegate.train.arguments import check_choice, check_positive
+from tidegate.train.arguments import check_choice
 from tidegate.train.combination import check_reads_numbers
+from tidegate.train.heads import (
+    Distribution,
+    Frame,
+    Head,
+    NegativeBinomialHead,
+    QuantileHead,
+    Shape,
+)
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.scaler import Scaler
 
@@ -33,13 +40,10 @@ class SeriesFormat(NamedTuple):
 
 
 class Forecaster(nn.Module):
-    """Direct multi-horizon quantile forecasts from a causal recurrent network.
+    """Direct multi-horizon forecasts from a causal recurrent network.
 
-    Each step reads the standardized observation and forecasts the next
-    ``horizon`` values of each target as quantiles of their change from the
-    target's last value. The quantile nearest the median is a linear function of
-    the hidden state; the others are sums of positive steps away from it, so
-    that they never cross.
+    Each step reads the standardized observation, and the head says how each of
+    the next ``horizon`` values of each target is distributed.
 
     Args:
         recurrent: a causal :class:`Recurrent` with F inputs, batch first.
@@ -50,6 +54,12 @@ class Forecaster(nn.Module):
         scaler: fitted to the training part.
         frequency: pandas' offset alias of the time between two observations.
         units: one for each feature; empty: none has a unit.
+        head: a kind of head.
+        **options: of the head, such as ``largest_count``.
+
+    Attributes:
+        offsets: what is added to each quantile, in raw units [horizon, K, Q]; zero
+            unless a calibration sets it.
 
     Raises:
         ValueError: the network is bidirectional or does not fit the features,
@@ -61,7 +71,7 @@ class Forecaster(nn.Module):
     differenced: Tensor
     level: Tensor
     target_index: Tensor
-    spread: Tensor
+    offsets: Tensor
 
     def __init__(
         self,
@@ -74,25 +84,23 @@ class Forecaster(nn.Module):
         scaler: Scaler,
         frequency: str,
         units: Sequence[str] = (),
+        head: type[Head] = QuantileHead,
+        **options: Any,  # noqa: ANN401 # each head has its own
     ) -> None:
         super().__init__()
         _check_network(recurrent, len(features))
         check_reads_numbers(recurrent.regularizers)
-        check_positive("horizon", horizon)
-        _check_levels(quantile_levels)
         for target in targets:
             check_choice("targets", target, features)
         self.recurrent = recurrent
-        self.horizon = horizon
-        self.quantile_levels = tuple(quantile_levels)
+        shape = Shape(horizon, len(targets), tuple(quantile_levels))
+        self.head = head(recurrent.output_size, shape, **options)
         self.format = SeriesFormat(
             tuple(features),
             tuple(units) or ("",) * len(features),
             tuple(targets),
             frequency,
         )
-        outputs = horizon * len(targets) * len(quantile_levels)
-        self.head = nn.Linear(recurrent.output_size, outputs)
         for name, values in (
             ("center", scaler.center),
             ("scale", scaler.scale),
@@ -101,12 +109,32 @@ class Forecaster(nn.Module):
         ):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32))
         self.register_buffer("target_index", torch.tensor([features.index(t) for t in targets]))
-        self.register_buffer("spread", _spread(quantile_levels))
+        if head is NegativeBinomialHead and not (self.target_level > 0).all():
+            raise ValueError(
+                f"scaler.level of the targets {list(targets)} is {self.target_level.tolist()}; a "
+                "negative binomial head forecasts counts, whose mean is above 0: take another head"
+            )
+        self.register_buffer("offsets", torch.zeros(horizon, len(targets), len(quantile_levels)))
+
+    @property
+    def horizon(self) -> int:
+        """Steps ahead."""
+        return self.head.shape.horizon
+
+    @property
+    def quantile_levels(self) -> tuple[float, ...]:
+        """[Q], ascending."""
+        return self.head.shape.quantile_levels
 
     @property
     def target_scale(self) -> Tensor:
         """Standard deviation of what the network reads of each target, [K]."""
         return self.scale[self.target_index]
+
+    @property
+    def target_level(self) -> Tensor:
+        """Mean of each target in the training part, [K]."""
+        return self.level[self.target_index]
 
     @property
     def carries_last_value(self) -> bool:
@@ -131,7 +159,37 @@ class Forecaster(nn.Module):
         *,
         sequences: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Forecasts at every step.
+        """The quantiles at every step; arguments and state as for :meth:`distribution`.
+
+        Returns:
+            Raw quantiles [B, T, horizon, K, Q], without meaning in padding, and the
+            state.
+        """
+        distribution, new = self.distribution(x, lengths, state, sequences=sequences)
+        return self.quantiles(distribution), new
+
+    def quantiles(self, distribution: Distribution) -> Tensor:
+        """The quantiles of a distribution, with their offsets, [B, T, horizon, K, Q]."""
+        return self.head.quantiles(distribution) + self.offsets
+
+    def loss(self, distribution: Distribution, y: Tensor) -> Tensor:
+        """What training minimizes.
+
+        Args:
+            distribution: of :meth:`distribution`.
+            y: raw values [B, T, horizon, K]; NaN takes no part.
+        """
+        return self.head.loss(distribution, y, self.target_scale)
+
+    def distribution(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        state: tuple[Tensor, ...] | None = None,
+        *,
+        sequences: Tensor | None = None,
+    ) -> tuple[Distribution, tuple[Tensor, ...]]:
+        """What the head says at every step.
 
         Args:
             x: raw observations [B, T, F]; padding may hold anything.
@@ -140,9 +198,9 @@ class Forecaster(nn.Module):
             sequences: as for :meth:`Recurrent.forward`.
 
         Returns:
-            Raw quantiles [B, T, horizon, K, Q], without meaning in padding, and
-            the state after each row's last observation: h (and c) [L, B, H],
-            then x_previous [1, B, F] if a feature is differenced.
+            The head's tensors by name, without meaning in padding, and the state
+            after each row's last observation: h (and c) [L, B, H], then x_previous
+            [1, B, F] if a feature is differenced.
         """
         states = list(self.initial_state(len(x)) if state is None else state)
         if lengths is not None:
@@ -158,7 +216,8 @@ class Forecaster(nn.Module):
         new_states = (new,) if isinstance(new, Tensor) else new
         if x_previous is not None:
             new_states = (*new_states, _last(x, lengths)[None])
-        return self._quantiles(hidden, x), new_states
+        frame = Frame(x[:, :, self.target_index], self.target_scale, self.target_level)
+        return self.head(hidden, frame), new_states
 
     def example(self, batch: int, time: int, generator: torch.Generator) -> Tensor:
         """Draws observations at the training data's scale, [batch, time, F]."""
@@ -174,38 +233,6 @@ class Forecaster(nn.Module):
             before = torch.where(before.isnan(), x, before)
             x = x - before * self.differenced
         return (x - self.center) / self.scale
-
-    def _quantiles(self, hidden: Tensor, x: Tensor) -> Tensor:
-        targets, levels = len(self.format.targets), len(self.quantile_levels)
-        raw = self.head(hidden).view(*hidden.shape[:2], self.horizon, targets, levels)
-        middle, steps = raw[..., :1], squareplus(raw[..., 1:])
-        change = middle + steps @ self.spread
-        last_value = x[:, :, None, self.target_index, None]
-        quantiles: Tensor = last_value + change * self.target_scale[:, None]
-        return quantiles
-
-
-def squareplus(x: Tensor) -> Tensor:
-    """(x + sqrt(x^2 + 4)) / 2: positive, and close to x for large x.
-
-    Its operations round exactly, so that a forecast never depends on where its
-    row stands in a batch; the vectorized softplus of ONNX Runtime does not
-    give a row the same last bit everywhere.
-
-    Source: Barron 2021, arXiv 2112.11687.
-    """
-    return (x + torch.sqrt(x * x + 4.0)) * 0.5
-
-
-def _spread(levels: Sequence[float]) -> Tensor:
-    """[Q-1, Q]: adds the steps away from the middle quantile, on either side."""
-    middle = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
-    spread = torch.zeros(len(levels) - 1, len(levels))
-    for quantile in range(middle + 1, len(levels)):
-        spread[middle:quantile, quantile] = 1.0
-    for quantile in range(middle):
-        spread[quantile:middle, quantile] = -1.0
-    return spread
 
 
 def _last(x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -225,12 +252,4 @@ def _check_network(recurrent: Recurrent, features: int) -> None:
         raise ValueError(
             f"recurrent.input_size={recurrent.input_size}, batch_first={recurrent.batch_first}; "
             f"a forecaster of {features} features takes {features} and True"
-        )
-
-
-def _check_levels(levels: Sequence[float]) -> None:
-    ascending = all(low < high for low, high in itertools.pairwise(levels))
-    if not levels or not ascending or not 0 < levels[0] <= levels[-1] < 1:
-        raise ValueError(
-            f"quantile_levels={list(levels)} is not usable; give ascending levels within (0, 1)"
         )

@@ -31,8 +31,12 @@ def pinball_loss(quantiles: Tensor, y: Tensor, levels: Tensor, scale: Tensor) ->
     # Not a product: 0 * NaN is NaN, in the backward pass too.
     error = (torch.where(known, y, 0.0)[..., None] - quantiles) / scale[:, None]
     loss = torch.maximum(levels * error, (levels - 1) * error)
-    loss = torch.where(known[..., None], loss, 0.0)
-    return loss.sum() / (known.sum() * levels.numel()).clamp(min=1)
+    return mean_of_known(loss.mean(dim=-1), known)
+
+
+def mean_of_known(losses: Tensor, known: Tensor) -> Tensor:
+    """The mean of those that count; 0 when none does."""
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pydantic import Field, field_validator
 
 from tidegate.train.config.section import Section
+from tidegate.train.heads import HeadName
 
 
 class ForecastConfig(Section):
@@ -12,6 +13,13 @@ class ForecastConfig(Section):
 
     horizon: int = Field(default=1, ge=1, le=10_000, description="Steps ahead.")
     quantile_levels: tuple[float, ...] = (0.1, 0.5, 0.9)
+    head: HeadName = Field(
+        default="quantile",
+        description="Quantiles alone, or those of a Student-t or negative binomial distribution.",
+    )
+    largest_count: int = Field(
+        default=1023, ge=1, le=65_535, description="Negative binomial: no quantile is above it."
+    )
     season: int | None = Field(
         default=None, ge=1, description="Rows of a season; None: by frequency."
     )

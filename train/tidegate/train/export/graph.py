@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 # LSTM, GRU and Scan take together.
 OPSET = 22
 IR_VERSION = 10
+FLOAT32 = int(onnx.TensorProto.FLOAT)
 INT64 = int(onnx.TensorProto.INT64)
 INT32 = int(onnx.TensorProto.INT32)
 

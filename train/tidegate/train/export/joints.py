@@ -37,3 +37,16 @@ def split(graph: GraphBuilder, state: str, parts: int) -> list[str]:
 def joined(graph: GraphBuilder, parts: Sequence[str]) -> str:
     """The inverse of :func:`split`."""
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=0)
+
+
+def state_inputs(graph: GraphBuilder, model: Recurrent) -> list[str]:
+    """Declares the states of a network as inputs, each [L*D, B, H]."""
+    shape = (model.num_layers * model.num_directions, "batch", model.hidden_size)
+    return [graph.input(name, "float32", shape) for name in STATE_NAMES[model.cell]]
+
+
+def state_outputs(graph: GraphBuilder, model: Recurrent, states: list[str]) -> None:
+    """Declares the next states of a network as outputs."""
+    shape = (model.num_layers * model.num_directions, "batch", model.hidden_size)
+    for name, value in zip(STATE_NAMES[model.cell], states, strict=True):
+        graph.output(value, f"{name}_next", "float32", shape)

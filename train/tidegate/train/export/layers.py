@@ -33,14 +33,40 @@ def add_stack(
     rates = zones(recurrent)
     if rates is not None:
         return add_expectation(graph, recurrent, x, lengths, states, rates)
+    y, new = _add_operators(graph, recurrent, x, lengths, states)
+    return _merged(graph, recurrent, recurrent.num_layers - 1, y), new
+
+
+def add_causal_stack(
+    graph: GraphBuilder, recurrent: Recurrent, x: str, lengths: str, states: list[str]
+) -> tuple[str, list[str]]:
+    """As :func:`add_stack`, of one direction, with the output batch first: [B, T, 1, H].
+
+    The axis of the direction costs a node to drop, and a product takes it as it is.
+    """
+    rates = zones(recurrent)
+    if rates is not None:
+        y, new = add_expectation(graph, recurrent, x, lengths, states, rates)
+        y = graph.add("Unsqueeze", y, graph.constant([1], "int64"))
+    else:
+        y, new = _add_operators(graph, recurrent, x, lengths, states)
+    return graph.transpose(y, (2, 0, 1, 3)), new
+
+
+def _add_operators(
+    graph: GraphBuilder, recurrent: Recurrent, x: str, lengths: str, states: list[str]
+) -> tuple[str, list[str]]:
+    """A plain operator for each layer: the top one's Y [T, D, B, H] and the next states."""
     cut = [split(graph, state, recurrent.num_layers) for state in states]
     new: list[list[str]] = []
+    y = ""
     for layer in range(recurrent.num_layers):
+        if layer:
+            x = _merged(graph, recurrent, layer - 1, y)
         before = [parts[layer] for parts in cut]
         y, after = _add_operator(graph, recurrent, layer, x, lengths, before)
-        x = _merged(graph, recurrent, layer, y)
         new.append(after)
-    return x, [joined(graph, parts) for parts in zip(*new, strict=True)]
+    return y, [joined(graph, parts) for parts in zip(*new, strict=True)]
 
 
 def _add_operator(

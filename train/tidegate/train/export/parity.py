@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tidegate.train.export.forecasting import run_forecaster
 from tidegate.train.export.labelling import draw_characters, run_labeller
 from tidegate.train.export.language_model import OUTPUT, run_language_model
 from tidegate.train.forecaster import Forecaster
@@ -36,6 +37,9 @@ RELATIVE_LIMIT = 1e-6
 
 Arrays = dict[str, NDArray[Any]]
 
+# Outputs in the units of their targets.
+_BY_TARGET = frozenset({"quantiles", "loc", "scale", "mean"})
+_TARGET_AXIS = 2
 
 Provider = Literal["cpu", "cuda"]
 
@@ -159,15 +163,16 @@ def _run_torch(model: nn.Module, inputs: Arrays, found: Arrays) -> Arrays:
     first, *states = tensors.values()
     with torch.no_grad():
         if isinstance(model, Forecaster):
-            name, (result, new) = "quantiles", model(first, lengths, tuple(states))
+            results, new = run_forecaster(model, first, lengths, tuple(states), found)
         elif isinstance(model, LanguageModel):
-            name = OUTPUT
-            result, new = run_language_model(model, first, lengths, tuple(states))
+            output, new = run_language_model(model, first, lengths, tuple(states))
+            results = {OUTPUT: output}
         else:
-            name, (result, new) = "output", model(first, lengths, _torch_state(states))
-            new = (new,) if isinstance(new, Tensor) else new
+            output, new = model(first, lengths, _torch_state(states))
+            results, new = {"output": output}, (new,) if isinstance(new, Tensor) else new
     named = zip(list(tensors)[1:], new, strict=True)
-    return {name: result.numpy()} | {f"{state}_next": value.numpy() for state, value in named}
+    results |= {f"{state}_next": value for state, value in named}
+    return {name: value.numpy() for name, value in results.items()}
 
 
 def _torch_state(states: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
@@ -193,7 +198,9 @@ def _compare(
 
 
 def _magnitude(name: str, reference: NDArray[Any]) -> NDArray[Any]:
-    """The largest absolute value, for quantiles [rows, horizon, K, Q] of each target."""
-    axes = (0, 1, 3) if name == "quantiles" else None
+    """The largest absolute value, for a forecast [rows, horizon, K, ...] of each target."""
+    axes = None
+    if name in _BY_TARGET:
+        axes = tuple(axis for axis in range(reference.ndim) if axis != _TARGET_AXIS)
     magnitude: NDArray[Any] = np.abs(reference).max(axis=axes, keepdims=True)
     return magnitude

@@ -19,9 +19,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from tidegate.train.characters import CharacterEncoder, Normalization
-from tidegate.train.export.builders import head_scale
 from tidegate.train.export.characters import SCOPE
 from tidegate.train.export.contract import zones
+from tidegate.train.export.heads import column_scale
 from tidegate.train.export.joints import SUFFIXES
 from tidegate.train.export.spec import METADATA_KEY, SPEC_VERSION
 from tidegate.train.export.weights import (
@@ -32,6 +32,7 @@ from tidegate.train.export.weights import (
     from_step_weights,
 )
 from tidegate.train.forecaster import Forecaster
+from tidegate.train.heads import HEADS, NegativeBinomialHead, QuantileHead, StudentTHead
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
 from tidegate.train.pooling import AttentionPooling
@@ -106,6 +107,9 @@ class _Weights:
     def scoped(self, scope: str) -> "_Weights":
         """Those of one of several networks."""
         return _Weights(self._tensors, scope)
+
+    def __contains__(self, name: str) -> bool:
+        return self._scope + name in self._tensors
 
     def __getitem__(self, name: str) -> Array:
         name = self._scope + name
@@ -197,15 +201,36 @@ def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
         ),
         frequency=forecast.frequency,
         units=[feature.unit for feature in forecast.features],
+        **_head_options(forecast.head),
     )
     # The graph holds 1 / scale in the first weights, and the targets' scale in the head.
     with torch.no_grad():
         model.recurrent.weights(0, 0).weight_ih.mul_(model.scale)
-        _fill_head(model.head, weights)
-        rows = torch.from_numpy(head_scale(model))
-        model.head.weight.div_(rows[:, None])
-        model.head.bias.div_(rows)
+        _fill_head(model.head.linear, weights)
+        rows = torch.from_numpy(column_scale(model))
+        model.head.linear.weight.div_(rows[:, None])
+        model.head.linear.bias.div_(rows)
+    if "quantile_offsets" in weights:
+        model.offsets.copy_(torch.from_numpy(weights["quantile_offsets"].copy()))
+    if isinstance(model.head, StudentTHead):
+        df = torch.tensor(list(forecast.head.degrees_of_freedom))
+        model.head.set_df(df.view_as(model.head.df))
+    if isinstance(model.head, NegativeBinomialHead):
+        model.head.set_dispersion(torch.tensor(list(forecast.head.dispersion)))
     return model
+
+
+def _head_options(spec: pb.Head) -> dict[str, Any]:
+    """Arguments of the forecaster; a file without a head in its spec has the first one."""
+    name = spec.name or QuantileHead.name
+    if name not in HEADS:
+        raise ValueError(f"spec.forecast.head.name={name!r} is unknown; update tidegate")
+    options: dict[str, Any] = {"head": HEADS[name]}
+    if name == QuantileHead.name:
+        options["steps"] = spec.steps or "squareplus"
+    if name == NegativeBinomialHead.name:
+        options["largest_count"] = spec.largest_count
+    return options
 
 
 def _labeller(spec: pb.ModelSpec, weights: _Weights) -> Labeller:

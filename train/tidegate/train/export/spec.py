@@ -13,6 +13,7 @@ from tidegate.train.export.contract import network_contract, regularizer_contrac
 from tidegate.train.export.crf import SCANS
 from tidegate.train.export.graph import GraphBuilder, TensorInfo
 from tidegate.train.forecaster import Forecaster
+from tidegate.train.heads import Head, NegativeBinomialHead, QuantileHead, StudentTHead
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
 from tidegate.train.pooling import AttentionPooling
@@ -155,6 +156,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "c_next": _STATE_AXES,
     "output": ("batch", "time", "hidden"),
     "quantiles": ("batch", "time", "horizon", "targets", "quantiles"),
+    **dict.fromkeys(("loc", "scale", "mean"), ("batch", "time", "horizon", "targets")),
     "probabilities": ("batch", "time", "labels"),
     "sentence_probabilities": ("batch", "labels"),
     "log_probabilities": ("batch", "time", "vocabulary"),
@@ -189,7 +191,21 @@ def _forecast(model: Forecaster) -> pb.ForecastSpec:
             differenced=[bool(flag) for flag in model.differenced.tolist()],
             level=model.level.tolist(),
         ),
+        head=_head(model.head),
     )
+
+
+def _head(head: Head) -> pb.Head:
+    spec = pb.Head(name=head.name)
+    match head:
+        case QuantileHead():
+            spec.steps = head.steps
+        case StudentTHead():
+            spec.degrees_of_freedom.extend(head.df.flatten().tolist())
+        case NegativeBinomialHead():
+            spec.dispersion.extend(head.dispersion.tolist())
+            spec.largest_count = head.largest_count
+    return spec
 
 
 def _labelling(model: Labeller) -> pb.LabellingSpec:

@@ -17,7 +17,6 @@ from tidegate.train.data.series import SeriesSplit
 from tidegate.train.data.windows import Windows
 from tidegate.train.evaluate.backtest import backtests
 from tidegate.train.forecaster import Forecaster
-from tidegate.train.losses import pinball_loss
 
 States = tuple[Tensor, ...]
 
@@ -64,7 +63,6 @@ class ForecastingTask:
             start: segments that are done; their last state was loaded.
         """
         model, sampler = self.model, self._sampler()
-        levels = torch.tensor(model.quantile_levels)
         if not start:
             self._carried = None
         segments = sampler.segments(np.random.default_rng((self.seed, epoch)))
@@ -74,10 +72,12 @@ class ForecastingTask:
             carried = self._carried if self.lookback is None else None
             state = reset(carried or initial, initial, segment.reset)
             numbers = epoch * _STRETCHES + segment.stretch if self.persistent_masks else None
-            quantiles, state = model(segment.x, segment.lengths, state, sequences=numbers)
+            forecast, state = model.distribution(
+                segment.x, segment.lengths, state, sequences=numbers
+            )
             # The value goes on, the gradient ends here: this is the truncation.
             self._carried = tuple(tensor.detach() for tensor in state)
-            yield pinball_loss(quantiles, segment.y, levels, model.target_scale)
+            yield model.loss(forecast, segment.y)
 
     def _sampler(self) -> Lanes | Windows:
         model, train = self.model, [split.train for split in self.splits]

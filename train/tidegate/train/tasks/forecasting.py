@@ -1,6 +1,7 @@
 """Forecasting: series read step by step, and what comes next."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from typing_extensions import override
 
@@ -12,6 +13,8 @@ from tidegate.train.depth import warn_if_deep
 from tidegate.train.evaluate.backtest import Backtest, backtests
 from tidegate.train.evaluate.forecasting import score
 from tidegate.train.forecaster import Forecaster
+from tidegate.train.heads import HEADS, NegativeBinomialHead
+from tidegate.train.heads.negative_binomial import check_counts
 from tidegate.train.scaler import find_scaler
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition
 from tidegate.train.tasks.recurrent import build_recurrent
@@ -43,6 +46,8 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
                 data.features,
             ),
             frequency=data.frequency,
+            head=HEADS[config.forecast.head],
+            **_head_options(config, data),
         )
 
     @override
@@ -91,3 +96,13 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
         tracked.log_figure(plots.forecast_figure(evaluation.predictions[0]), "forecast.png")
         figure = plots.horizon_figure(evaluation.tables["by_horizon"])
         tracked.log_figure(figure, "by_horizon.png")
+
+
+def _head_options(config: Config, data: Panel) -> dict[str, Any]:
+    """Arguments of the head, once its targets have been checked."""
+    if config.forecast.head != NegativeBinomialHead.name:
+        return {}
+    for target, column in zip(data.targets, data.columns(data.targets), strict=True):
+        for one in data.train:
+            check_counts(target, one.values[:, column])
+    return {"largest_count": config.forecast.largest_count}
