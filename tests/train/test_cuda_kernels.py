@@ -142,7 +142,7 @@ def test_a_draw_is_that_of_the_specification(key: int, units: int) -> None:
 
     dropped = drop(samples, key, threshold, 3, units)
 
-    assert dropped.equal(counter_rng.draw_in_torch(samples, key, threshold, 3, units))
+    assert dropped.equal(counter_rng.drop_in_torch(samples, key, threshold, 3, units))
 
 
 class Replay:

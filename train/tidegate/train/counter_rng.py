@@ -9,12 +9,10 @@ finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) as the hash.
 Dimensions: T time, B batch (samples), U units.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from tidegate.train.kernels import drop as native
+from tidegate.train.kernels import draw as native
 from tidegate.train.kernels.cuda import drop as cuda
 from tidegate.train.kernels.cuda.available import is_available
 
@@ -59,20 +57,78 @@ def drop(
     Returns:
         bool [T, B, U].
     """
-    if isinstance(samples, int):
-        samples_at = torch.arange(sample_offset, sample_offset + samples, device=device)
-    else:
-        samples_at = samples.to(device=device, dtype=torch.int64)
-    draw = _draw_on(samples_at.device)
-    return draw(samples_at, _signed(key), _threshold(p), times, units)
+    at = _numbered(samples, sample_offset, device)
+    return _drop_on_its_device(at, _signed(key), _threshold(p), times, units)
 
 
-def draw_in_torch(samples: Tensor, key: int, threshold: int, times: int, units: int) -> Tensor:
-    """The specification of the native draw; see :func:`tidegate.train.kernels.drop.drop`."""
+def factors(
+    key: int,
+    p: float,
+    *,
+    times: int,
+    samples: int | Tensor,
+    units: int,
+    dropped: float = 0.0,
+    kept: float = 1.0,
+    sample_offset: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Draws what to multiply with: ``dropped`` where :func:`drop` is True, else ``kept``.
+
+    Arguments as for :func:`drop`, and the dtype of the factors.
+
+    Returns:
+        [T, B, U].
+    """
+    at, dtype = _numbered(samples, sample_offset, device), dtype or torch.get_default_dtype()
+    where = (at, _signed(key), _threshold(p), times, units)
+    if native.supports(at, dtype):
+        return native.draw(*where, dropped, kept, dtype)
+    return _chosen(_drop_on_its_device(*where), dropped, kept, dtype)
+
+
+def draw_in_torch(
+    samples: Tensor,
+    key: int,
+    threshold: int,
+    times: int,
+    units: int,
+    dropped: float,
+    kept: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The specification of the native draw; see :func:`tidegate.train.kernels.draw.draw`."""
+    return _chosen(drop_in_torch(samples, key, threshold, times, units), dropped, kept, dtype)
+
+
+def drop_in_torch(samples: Tensor, key: int, threshold: int, times: int, units: int) -> Tensor:
+    """The specification of the draw on a device; see :mod:`tidegate.train.kernels.cuda.drop`."""
     times_at = torch.arange(times, device=samples.device)
     units_at = torch.arange(units, device=samples.device)
     bits = _of_samples(key, samples, times_at)
     return _below(_mix(bits[:, :, None] + units_at * _signed(_GOLDEN_GAMMA)), threshold)
+
+
+def _numbered(samples: int | Tensor, sample_offset: int, device: torch.device | None) -> Tensor:
+    if isinstance(samples, int):
+        return torch.arange(sample_offset, sample_offset + samples, device=device)
+    return samples.to(device=device, dtype=torch.int64)
+
+
+def _drop_on_its_device(
+    samples: Tensor, key: int, threshold: int, times: int, units: int
+) -> Tensor:
+    on_device = samples.device.type == "cuda" and is_available()
+    draw = cuda.drop if on_device else drop_in_torch
+    return draw(samples, key, threshold, times, units)
+
+
+def _chosen(where: Tensor, dropped: float, kept: float, dtype: torch.dtype) -> Tensor:
+    one, other = (
+        torch.tensor(value, dtype=dtype, device=where.device) for value in (dropped, kept)
+    )
+    return torch.where(where, one, other)
 
 
 def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
@@ -90,15 +146,6 @@ def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
     first = torch.zeros(1, dtype=torch.int64, device=samples.device)
     bits = _of_samples(_signed(key), samples, first)
     return _below(_mix(bits[0, :, None] + units * _signed(_GOLDEN_GAMMA)), _threshold(p))
-
-
-def _draw_on(device: torch.device) -> Callable[[Tensor, int, int, int, int], Tensor]:
-    """The fastest draw that the device has; all give the same."""
-    if device.type == "cpu" and native.is_ready():
-        return native.drop
-    if device.type == "cuda" and is_available():
-        return cuda.drop
-    return draw_in_torch
 
 
 def _of_samples(key: int, samples: Tensor, times: Tensor) -> Tensor:
@@ -137,4 +184,4 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-__all__ = ["derive_key", "draw_in_torch", "drop", "drop_units"]
+__all__ = ["derive_key", "draw_in_torch", "drop", "drop_in_torch", "drop_units", "factors"]

@@ -132,7 +132,7 @@ class MaskSampler:
             units=tokens,
             samples=self._samples(),
         )
-        return self._scaled(dropped, method.p)[:, :, None]
+        return ((~dropped).to(self.dtype) * _scale(method.p))[:, :, None]
 
     def _samples(self) -> Tensor:
         """The number of each row, int64 [B]."""
@@ -163,28 +163,29 @@ class MaskSampler:
             return {}
         if method.per_example:
             return self._flipped_weight(p, place)
-        return {"weight": self._scaled(self._shared(p, _Draw.WEIGHT, place), p)}
+        return {"weight": self._shared(p, _Draw.WEIGHT, place, kept=_scale(p))}
 
     def _flipped_weight(self, p: float, place: Place) -> dict[str, Any]:
         """Masks base + sign * rows_b columns_b^T; see :class:`WeightDrop`.
 
         Where a weight is at stake, base is half of 1 / (1 - p) and sign +- the same.
         """
-        scale, size = _scale(p), place.hidden_size
-        at_stake = self._shared(2 * min(p, 1 - p), _Draw.WEIGHT, place).to(self.dtype) * 0.5
-        sign = self._signs(self._shared(0.5, _Draw.FLIP_SIGN, place))
-        rows = self._drop(0.5, _Draw.FLIP_ROWS, place, place.gates * size)
-        columns = self._drop(0.5, _Draw.FLIP_COLUMNS, place, size)
+        scale, size, stake = _scale(p), place.hidden_size, 2 * min(p, 1 - p)
+        at_stake = self._shared(stake, _Draw.WEIGHT, place, dropped=0.5, kept=0.0)
+        sign = self._shared(0.5, _Draw.FLIP_SIGN, place, dropped=-1.0)
+        rows = self._draw(0.5, _Draw.FLIP_ROWS, place, place.gates * size, dropped=-1.0)
+        columns = self._draw(0.5, _Draw.FLIP_COLUMNS, place, size, dropped=-1.0)
         base = 1 - at_stake if p <= 0.5 else at_stake
-        flip = Flip(sign * at_stake * scale, self._signs(rows[0]), self._signs(columns[0]))
-        return {"weight": base * scale, "flip": flip}
+        return {
+            "weight": base * scale,
+            "flip": Flip(sign * at_stake * scale, rows[0], columns[0]),
+        }
 
     def _memory(self, method: RNNDrop, place: Place, hidden: Tensor | None) -> dict[str, Any]:
         p = _rate(method.p, place)
         if p == 0:
             return {}
-        dropped = self._drop(p, _Draw.MEMORY, place, place.hidden_size)
-        memory, scale = (~dropped[0]).to(self.dtype), _scale(p)
+        memory, scale = self._draw(p, _Draw.MEMORY, place, place.hidden_size)[0], _scale(p)
         fields: dict[str, Any] = {"memory": memory, "memory_scale": scale}
         if place.cell != "lstm":
             # The carried h is raw, so the mask also stands where it re-enters the gates.
@@ -204,49 +205,63 @@ class MaskSampler:
     def _zone(self, rate: float, draw: _Draw, place: Place) -> Tensor | None:
         if rate == 0:
             return None
-        return self._drop(rate, draw, place, place.hidden_size, timed=True).to(self.dtype)
+        size = place.hidden_size
+        return self._draw(rate, draw, place, size, timed=True, dropped=1.0, kept=0.0)
 
     def _key(self, draw: _Draw, place: Place, *, timed: bool) -> int:
         if self.sequences is not None and not timed:
             return counter_rng.derive_key(self.seed, place.layer, place.direction, draw)
         return counter_rng.derive_key(self.seed, self.step, place.layer, place.direction, draw)
 
-    def _drop(
-        self, p: float, draw: _Draw, place: Place, units: int, *, timed: bool = False
+    def _draw(
+        self,
+        p: float,
+        draw: _Draw,
+        place: Place,
+        units: int,
+        *,
+        timed: bool = False,
+        dropped: float = 0.0,
+        kept: float = 1.0,
     ) -> Tensor:
-        """What each sample drops, bool [T or 1, B, units]."""
-        return counter_rng.drop(
+        """A factor for what each sample drops and another for the rest, [T or 1, B, units]."""
+        return counter_rng.factors(
             self._key(draw, place, timed=timed),
             p,
             times=self.time if timed else 1,
             samples=self.batch if self.sequences is None else self.sequences,
             units=units,
+            dropped=dropped,
+            kept=kept,
             sample_offset=self.sample_offset,
+            dtype=self.dtype,
             device=self.device,
         )
 
-    def _shared(self, p: float, draw: _Draw, place: Place) -> Tensor:
-        """What the whole batch drops of W_hh in this pass, bool [G*H, H]."""
+    def _shared(
+        self, p: float, draw: _Draw, place: Place, *, dropped: float = 0.0, kept: float = 1.0
+    ) -> Tensor:
+        """The same of W_hh for the whole batch in this pass, [G*H, H]."""
         rows, size = place.gates * place.hidden_size, place.hidden_size
-        # Of the pass always, whatever sequences the rows belong to, and sample 0's.
-        key = self._key(draw, place, timed=True)
-        units = rows * size
-        dropped = counter_rng.drop(key, p, times=1, samples=1, units=units, device=self.device)
-        return dropped.view(rows, size)
+        drawn = counter_rng.factors(
+            # Of the pass always, whatever sequences the rows belong to, and sample 0's.
+            self._key(draw, place, timed=True),
+            p,
+            times=1,
+            samples=1,
+            units=rows * size,
+            dropped=dropped,
+            kept=kept,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        return drawn.view(rows, size)
 
     def _kept(
         self, p: float, draw: _Draw, place: Place, units: int, *, timed: bool = False
     ) -> Tensor | None:
         """A mask of 0 and 1 / (1 - p), [T or 1, B, units]."""
-        if p == 0:
-            return None
-        return self._scaled(self._drop(p, draw, place, units, timed=timed), p)
-
-    def _scaled(self, dropped: Tensor, p: float) -> Tensor:
-        return (~dropped).to(self.dtype) * _scale(p)
-
-    def _signs(self, negative: Tensor) -> Tensor:
-        return 1 - 2 * negative.to(self.dtype)
+        return None if p == 0 else self._draw(p, draw, place, units, timed=timed, kept=_scale(p))
 
 
 def _rate(rate: Rate, place: Place) -> float:

@@ -126,12 +126,12 @@ std::vector<Piece> pieces_of(const Layer<Real>& p, const std::vector<Part>& part
   return pieces;
 }
 
-// dW_ih += dg^T (x * mask) and dW_hh += dg^T (h_{t-1} * mask), over the times; and the biases'
-// gradients, which are sums of dg.
+// dW_ih = dg^T (x * mask) and dW_hh = dg^T (h_{t-1} * mask) over the times, plus what is there
+// if asked; and the biases' gradients, which are sums of dg.
 template <typename Real>
 void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d,
                       const BackwardWeights<Real>& weights, const GateGradients<Real>& of_gates,
-                      Times times) {
+                      Times times, bool accumulate) {
   const Operands<Real> states = states_of_parts(p, weights.hidden_parts, times);
   const Operands<Real> inputs = inputs_of_parts(p, weights.input_parts, times);
   const std::vector<Piece> pieces = pieces_of(p, weights.hidden_parts);
@@ -145,10 +145,13 @@ void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d,
       const Real* from = of_gates.gates.get() + row;
       if (weights.hidden_parts[part].apart) {
         const Real* inner = of_gates.inner.get() + row - weights.hidden_parts[part].gate * p.H;
-        multiply_transposed(rows, depth, inner, p.H, {of_state}, d.bias_hh + row);
-        multiply_transposed(rows, depth, from, width, {of_input}, d.bias_ih + row);
+        multiply_transposed(rows, depth, inner, p.H, {of_state}, d.bias_hh + row,
+                            accumulate);
+        multiply_transposed(rows, depth, from, width, {of_input}, d.bias_ih + row,
+                            accumulate);
       } else {
-        multiply_transposed(rows, depth, from, width, {of_state, of_input}, d.bias_ih + row);
+        multiply_transposed(rows, depth, from, width, {of_state, of_input}, d.bias_ih + row,
+                            accumulate);
         std::copy_n(d.bias_ih + row, rows, d.bias_hh + row);
       }
     }
@@ -180,7 +183,7 @@ int64_t steps_together(const Layer<Real>& p) {
   return std::clamp<int64_t>(rows / p.B, 1, p.T);
 }
 
-// Fills the gradients of x, h and c; those of the weights and biases are zero before.
+// Fills the gradients; those of the biases are zero before.
 template <typename Real, typename Step>
 void backward_pass(const Layer<Real>& p, const Gradients<Real>& d) {
   const BackwardWeights<Real> weights(p, d.x != nullptr);
@@ -193,7 +196,7 @@ void backward_pass(const Layer<Real>& p, const Gradients<Real>& d) {
     for_each_slice(p.B, operations, [&](int64_t b0, int64_t b1) {
       backward_slice<Real, Step>(p, d, weights, of_gates, times, b0, b1);
     });
-    weight_gradients(p, d, weights, of_gates, times);
+    weight_gradients(p, d, weights, of_gates, times, done > 0);
     if (d.x != nullptr && !p.is_small()) input_gradients(p, d, weights, of_gates, times);
   }
   if (p.weight_mask != nullptr) times_row(d.weight_hh, p.weight_mask, width * p.H, d.weight_hh);

@@ -225,11 +225,12 @@ struct Target {
   int64_t c_stride;
 };
 
-// C [rows, columns] += A^T B of each target, for A [depth, rows], rows <= kRowBlock; and
-// sums += those of A's columns.
+// C [rows, columns] = A^T B of each target, plus C if asked, for A [depth, rows], rows <=
+// kRowBlock; and sums += those of A's columns.
 template <typename Real>
 void multiply_transposed(int64_t rows, int64_t depth, const Real* a, int64_t a_stride,
-                         const std::vector<Target<Real>>& targets, Real* sums) {
+                         const std::vector<Target<Real>>& targets, Real* sums,
+                         bool accumulate) {
   static constexpr auto gathers =
       gathers_of<Real>(std::make_integer_sequence<int, kTileRows>());
   std::vector<Real> packed(rows * std::min(kDepth, depth));
@@ -244,7 +245,7 @@ void multiply_transposed(int64_t rows, int64_t depth, const Real* a, int64_t a_s
         for_each_tile(rows, [&](int64_t first, int64_t count) {
           tile_against_panel<Real, true>(count, deep, packed.data() + first * deep, 0, *target.b, k,
                                          panel, target.c + first * target.c_stride,
-                                         target.c_stride, true);
+                                         target.c_stride, accumulate || k > 0);
         });
       }
     }

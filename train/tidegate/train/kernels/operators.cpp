@@ -1,5 +1,5 @@
 // Torch operators: one recurrent layer in one direction, forward and backward,
-// with every mask inside; and the draw of what a mask drops. cells.py, unroll.py
+// with every mask inside; and the draw of masks. cells.py, unroll.py
 // and counter_rng.py remain the specification.
 
 #include <ATen/Dispatch.h>
@@ -17,7 +17,7 @@
 #include <tuple>
 
 #include "backward.h"
-#include "drop.h"
+#include "draw.h"
 
 namespace tidegate {
 namespace {
@@ -202,7 +202,7 @@ Backward backward(const Tensor& d_output, const Optional& d_h_n, const Optional&
   check("d_output", d_output, x.scalar_type(), output.sizes());
   const auto options = x.options();
   const Tensor ones = at::ones({h0.size(1)}, options), zeros = at::zeros({h0.size(1)}, options);
-  Tensor d_weight_ih = at::zeros_like(weight_ih), d_weight_hh = at::zeros_like(weight_hh);
+  Tensor d_weight_ih = at::empty_like(weight_ih), d_weight_hh = at::empty_like(weight_hh);
   Tensor d_bias_ih = at::zeros_like(bias_ih), d_bias_hh = at::zeros_like(bias_hh);
   Tensor d_x = needs_dx ? at::empty_like(x) : at::empty({0}, options);
   Tensor d_h = d_h_n ? d_h_n->clone(at::MemoryFormat::Contiguous) : at::zeros_like(h0);
@@ -226,14 +226,18 @@ Backward backward(const Tensor& d_output, const Optional& d_h_n, const Optional&
   return {d_x, d_weight_ih, d_weight_hh, d_bias_ih, d_bias_hh, d_h, d_c};
 }
 
-Tensor draw(const Tensor& samples, int64_t key, int64_t threshold, int64_t times, int64_t units) {
+Tensor draw_factors(const Tensor& samples, int64_t key, int64_t threshold, int64_t times,
+                    int64_t units, double dropped, double kept, at::ScalarType dtype) {
   TORCH_CHECK_VALUE(times >= 0 && units >= 0 && samples.dim() == 1, "samples must be [B]");
   check("samples", samples, at::kLong, samples.sizes());
   const int64_t count = samples.size(0);
-  Tensor dropped = at::empty({times, count, units}, samples.options().dtype(at::kBool));
-  drop(static_cast<uint64_t>(key), static_cast<uint64_t>(threshold), times, count,
-       samples.const_data_ptr<int64_t>(), units, dropped.mutable_data_ptr<bool>());
-  return dropped;
+  Tensor factors = at::empty({times, count, units}, samples.options().dtype(dtype));
+  AT_DISPATCH_FLOATING_TYPES(dtype, "tidegate::draw", [&] {
+    draw(static_cast<uint64_t>(key), static_cast<uint64_t>(threshold), times, count,
+         samples.const_data_ptr<int64_t>(), units, static_cast<scalar_t>(dropped),
+         static_cast<scalar_t>(kept), factors.mutable_data_ptr<scalar_t>());
+  });
+  return factors;
 }
 
 }  // namespace
@@ -254,11 +258,13 @@ TORCH_LIBRARY(tidegate, m) {
       "Tensor output, Tensor gates, Tensor inner, Tensor states, Tensor cells, " TIDEGATE_ARGUMENTS
       ") -> (Tensor d_x, Tensor d_weight_ih, Tensor d_weight_hh, Tensor d_bias_ih, "
       "Tensor d_bias_hh, Tensor d_h0, Tensor d_c0)");
-  m.def("drop(Tensor samples, int key, int threshold, int times, int units) -> Tensor");
+  m.def(
+      "draw(Tensor samples, int key, int threshold, int times, int units, float dropped, "
+      "float kept, ScalarType dtype) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(tidegate, CPU, m) {
   m.impl("recurrent_layer", tidegate::forward);
   m.impl("recurrent_layer_backward", tidegate::backward);
-  m.impl("drop", tidegate::draw);
+  m.impl("draw", tidegate::draw_factors);
 }

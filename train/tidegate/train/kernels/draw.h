@@ -1,4 +1,4 @@
-// Random bits that depend on where they are used alone; counter_rng.py is the specification.
+// Random factors that depend on where they are used alone; counter_rng.py is the specification.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,11 @@ inline uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// dropped [times, samples, units]: whether the upper 24 bits of a draw are below the threshold.
-inline void drop(uint64_t key, uint64_t threshold, int64_t times, int64_t count,
-                 const int64_t* samples, int64_t units, bool* dropped) {
+// factors [times, samples, units]: `dropped` where the upper 24 bits of a draw are below the
+// threshold, else `kept`.
+template <typename Real>
+void draw(uint64_t key, uint64_t threshold, int64_t times, int64_t count, const int64_t* samples,
+          int64_t units, Real dropped, Real kept, Real* factors) {
   const int64_t total = times * count * units;
   for_each_slice(total, 8 * total, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end;) {
@@ -26,10 +28,11 @@ inline void drop(uint64_t key, uint64_t threshold, int64_t times, int64_t count,
       const int64_t last = std::min(units, first + end - at);
       const uint64_t sample = mix(static_cast<uint64_t>(samples[row % count]) * kGoldenGamma + key);
       const uint64_t base = mix(sample + static_cast<uint64_t>(row / count) * kGoldenGamma);
-      bool* __restrict__ to = dropped + row * units;
+      Real* __restrict__ to = factors + row * units;
 #pragma omp simd
       for (int64_t unit = first; unit < last; ++unit) {
-        to[unit] = mix(base + static_cast<uint64_t>(unit) * kGoldenGamma) >> 40 < threshold;
+        const uint64_t bits = mix(base + static_cast<uint64_t>(unit) * kGoldenGamma);
+        to[unit] = bits >> 40 < threshold ? dropped : kept;
       }
       at += last - first;
     }
