@@ -13,33 +13,17 @@
 #include <utility>
 #include <vector>
 
+#include "transpose.h"
+
 namespace tidegate {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kTileRows = 12;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32, kTileRows = 6;
-#elif defined(__aarch64__)
-constexpr int kVectorBytes = 16, kTileRows = 12;
-#else
-constexpr int kVectorBytes = 16, kTileRows = 6;
-#endif
-
 // A tile of the result is up to kTileRows rows by one or two vectors.
-template <typename Real>
-constexpr int64_t kLanes = kVectorBytes / sizeof(Real);
 template <typename Real>
 constexpr int64_t kPanel = 2 * kLanes<Real>;
 // A block of a panel this deep stays in the first-level cache.
 constexpr int64_t kDepth = 256;
 // Tiles that share what is packed of the left operand, or of a long one.
 constexpr int64_t kRowBlock = 10 * kTileRows;
-
-template <typename Real>
-struct Simd {
-  typedef Real Vector __attribute__((vector_size(kVectorBytes)));
-  typedef Real Unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(Real)), may_alias));
-};
 
 // C [kRows, kVectors] = A [kRows, depth] B [depth, kVectors], plus C if asked.
 // A's element (r, k) is at r * row_stride + k; with kPackedRows at k * kRows + r.
@@ -144,6 +128,26 @@ class Packed {
         fill(row, first, count, to);
         for (int64_t j = count; j < wide; ++j) to[j] = 0;
       }
+    }
+  }
+
+  // The same from columns that lie as rows in memory; source(row, first_column) gives them from
+  // this row on.
+  template <typename Source>
+  void pack_transposed(int64_t panel, const Source& source) {
+    const int64_t first = panel * kPanel<Real>, wide = width(panel);
+    for (int64_t row = 0; row < rows_;) {
+      const int64_t in_block = row % kDepth;
+      Columns<Real> columns = source(row, first);
+      columns.rows = std::min({columns.rows, kDepth - in_block, kLanes<Real>});
+      Real* to = const_cast<Real*>(block(row - in_block, panel)) + in_block * wide;
+      for (int64_t column = first; column < first + wide; column += kLanes<Real>) {
+        transpose(columns, std::min(kLanes<Real>, columns_ - column), to, wide);
+        columns.from += kLanes<Real> * columns.stride;
+        if (columns.factors != nullptr) columns.factors += kLanes<Real> * columns.stride;
+        to += kLanes<Real>;
+      }
+      row += columns.rows;
     }
   }
 

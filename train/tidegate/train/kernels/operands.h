@@ -6,9 +6,9 @@
 
 namespace tidegate {
 
-// Packs every operand; fill(index, row, first_column, count, to) writes a piece of a row.
-template <typename Real, typename Fill>
-void pack_all(Operands<Real>& operands, const Fill& fill) {
+// Packs every operand; pack(index, panel) packs one panel.
+template <typename Real, typename Pack>
+void pack_panels(Operands<Real>& operands, const Pack& pack) {
   int64_t panels = 0, elements = 0;
   for (const auto& one : operands) {
     panels += one->panels();
@@ -18,12 +18,19 @@ void pack_all(Operands<Real>& operands, const Fill& fill) {
     int64_t at = 0;
     for (size_t index = 0; index < operands.size(); ++index) {
       for (int64_t panel = 0; panel < operands[index]->panels(); ++panel, ++at) {
-        if (at < first || at >= last) continue;
-        operands[index]->pack(panel, [&](int64_t row, int64_t column, int64_t count, Real* to) {
-          fill(index, row, column, count, to);
-        });
+        if (at >= first && at < last) pack(index, panel);
       }
     }
+  });
+}
+
+// The same from rows; fill(index, row, first_column, count, to) writes a piece of one.
+template <typename Real, typename Fill>
+void pack_all(Operands<Real>& operands, const Fill& fill) {
+  pack_panels(operands, [&](size_t index, int64_t panel) {
+    operands[index]->pack(panel, [&](int64_t row, int64_t column, int64_t count, Real* to) {
+      fill(index, row, column, count, to);
+    });
   });
 }
 
@@ -35,11 +42,11 @@ Operands<Real> forward_weights(const Layer<Real>& p, const std::vector<Part>& pa
   for (const Part& part : parts) {
     operands.push_back(std::make_unique<Packed<Real>>(width, part.count * p.H));
   }
-  pack_all<Real>(operands, [&](size_t index, int64_t row, int64_t column, int64_t count, Real* to) {
-    const int64_t from = (parts[index].gate * p.H + column) * width + row;
-    for (int64_t j = 0; j < count; ++j) to[j] = weight[from + j * width];
-    if (mask == nullptr) return;
-    for (int64_t j = 0; j < count; ++j) to[j] *= mask[from + j * width];
+  pack_panels(operands, [&](size_t index, int64_t panel) {
+    operands[index]->pack_transposed(panel, [&](int64_t row, int64_t column) -> Columns<Real> {
+      const int64_t from = (parts[index].gate * p.H + column) * width + row;
+      return {weight + from, mask == nullptr ? nullptr : mask + from, width, width - row};
+    });
   });
   return operands;
 }
@@ -49,14 +56,13 @@ template <typename Real>
 Operands<Real> joint_weights(const Layer<Real>& p) {
   Operands<Real> operands;
   operands.push_back(std::make_unique<Packed<Real>>(p.I + p.H, p.G * p.H));
-  pack_all<Real>(operands, [&](size_t, int64_t row, int64_t column, int64_t count, Real* to) {
-    const bool of_input = row < p.I;
-    const int64_t width = of_input ? p.I : p.H;
-    const int64_t from = column * width + row - (of_input ? 0 : p.I);
-    const Real* weight = (of_input ? p.weight_ih : p.weight_hh) + from;
-    for (int64_t j = 0; j < count; ++j) to[j] = weight[j * width];
-    if (of_input || p.weight_mask == nullptr) return;
-    for (int64_t j = 0; j < count; ++j) to[j] *= p.weight_mask[from + j * width];
+  pack_panels(operands, [&](size_t index, int64_t panel) {
+    operands[index]->pack_transposed(panel, [&](int64_t row, int64_t column) -> Columns<Real> {
+      if (row < p.I) return {p.weight_ih + column * p.I + row, nullptr, p.I, p.I - row};
+      const int64_t from = column * p.H + row - p.I;
+      const Real* mask = p.weight_mask == nullptr ? nullptr : p.weight_mask + from;
+      return {p.weight_hh + from, mask, p.H, p.H + p.I - row};
+    });
   });
   return operands;
 }
