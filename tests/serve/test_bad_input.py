@@ -351,6 +351,12 @@ def test_a_message_over_the_limit_ends_only_its_own_stream(small: str) -> None:
         assert other.receive().forecasts.offsets == [0]
 
 
+def test_a_message_over_the_limit_is_refused_with_the_option(small_client: Client) -> None:
+    windows = [values(8), np.full((400, 3), 1.0)]
+    with pytest.raises(ResourceExhaustedError, match=r"larger than max .*--max-message-bytes"):
+        small_client.forecast("gru", windows)
+
+
 def test_too_many_streams_or_series_are_refused_at_once(small_client: Client) -> None:
     with small_client.stream("gru", ["a", "b"]) as first:
         with pytest.raises(ResourceExhaustedError, match="2 series already"):

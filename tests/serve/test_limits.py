@@ -89,6 +89,32 @@ def test_streams_of_one_connection_are_limited_and_others_are_free(models: Path)
         assert list(stub.StreamForecast(iter([START])))
 
 
+def test_series_of_one_connection_are_limited_over_all_its_streams(models: Path) -> None:
+    with (
+        running_server(models, max_series_per_connection=3) as target,
+        Client(target) as client,
+        client.stream("gru", ["a", "b"]) as first,
+        client.stream("lstm", ["c"]) as second,
+    ):
+        text = r"streams of this connection have 3 series already \(--max-series-per-connection\)"
+        for stream in (first, second):
+            with pytest.raises(ResourceExhaustedError, match=text):
+                stream.start(["d"])
+        # What is live already may be started again.
+        first.start(["a"], take_over=True)
+        with own_connection(target) as channel:
+            stub: Any = pb_grpc.InferenceServiceStub(channel)
+            start = pb.StreamForecastRequest(
+                start=pb.Start(
+                    model=pb.ModelReference(name="gru"), series=[pb.SeriesStart(key="other")]
+                )
+            )
+            (answer,) = stub.StreamForecast(iter([start]))
+            assert answer.started.series[0].key == "other"
+        first.finish("a")
+        second.start(["d"])
+
+
 def test_one_connection_too_many_is_closed_at_once(models: Path) -> None:
     with running_server(models, max_connections=2) as target:
         with own_connection(target) as first, own_connection(target) as second:

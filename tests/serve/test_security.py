@@ -27,6 +27,7 @@ from support.certificates import Authority
 from support.server import running_server
 from tidegate.client import (
     Client,
+    ForecastStream,
     PermissionDeniedError,
     ResourceExhaustedError,
     Security,
@@ -49,9 +50,9 @@ ROW = np.zeros(3, np.float32)
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 
-def table(name: str, roles: str, **limits: float) -> str:
-    """A token whose text is `secret-NAME`."""
-    digest = hashlib.sha256(f"secret-{name}".encode()).hexdigest()
+def table(name: str, roles: str, secret: str = "", **limits: float) -> str:
+    """A token whose text is `secret-NAME`, or `secret-SECRET`."""
+    digest = hashlib.sha256(f"secret-{secret or name}".encode()).hexdigest()
     lines = [f'name = "{name}"', f'sha256 = "{digest}"', f"roles = {roles}"]
     lines += [f"{key} = {value}" for key, value in limits.items()]
     return "[[tokens]]\n" + "\n".join(lines) + "\n"
@@ -214,6 +215,54 @@ def test_whoever_may_infer_needs_no_other_role_for_any_kind_of_inference(
         np.testing.assert_array_equal(last, client.forecast("gru", [ROW[None]])[0])
         assert len(client.annotate("labeller", [["the", "dog"]])[0].labels) == 2
         assert stream.spec == client.get_model("gru").forecast
+
+
+def test_a_token_that_is_taken_away_ends_its_streams_and_keeps_their_series(
+    models: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.serve.server._TOKENS_SECONDS", 0.02)
+    rows = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    key_file = tokens.with_name("checkpoint.key")
+    key_file.write_bytes(bytes(32))
+    with (
+        running_server(models, tokens=tokens, checkpoint_key_file=key_file) as target,
+        client_of(target, "both") as other,
+        other.stream("gru", ["b"]) as undisturbed,
+    ):
+        with client_of(target, "sensors") as client:
+            stream = client.stream("gru", ["a"], checkpoint_every=100)
+            stream.send("a", rows[:4])
+            replaced = table("both", '["infer"]') + table("sensors", '["infer"]', "new")
+            write(tokens, replaced)
+            text = r"token 'sensors' is not known to this server any more: its series are kept"
+            with pytest.raises(UnauthenticatedError, match=text):
+                keep_asking(stream)
+            offset, token = stream.next_offset("a"), stream.checkpoints["a"]
+            stream.close()
+        undisturbed.step("b", rows[0])
+        # The same name has another secret by now: by its key, or by its checkpoint.
+        with client_of(target, "new") as client:
+            with client.stream("gru", ["a"]) as stream:
+                assert stream.next_offset("a") == offset
+            with client.stream("gru", {"a": token}) as stream:
+                assert stream.next_offset("a") == offset
+        with pytest.raises(PermissionDeniedError):
+            undisturbed.start({"a": token})
+        write(tokens, table("both", '["read"]'))
+        with pytest.raises(PermissionDeniedError, match=r"'both' has not the role 'infer' any"):
+            keep_asking(undisturbed, "b")
+
+
+def write(path: Path, text: str) -> None:
+    """In one piece, as an editor does."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
+
+
+def keep_asking(stream: ForecastStream, key: str = "a") -> None:
+    """Asks for what changes nothing until it is refused."""
+    while True:
+        stream.checkpoint(key)
 
 
 def test_no_token_and_an_unknown_one_are_refused_and_health_needs_none(

@@ -109,6 +109,8 @@ _TYPES: dict[grpc.StatusCode, type[ClientError]] = {
 }
 # gRPC reports some lost connections as INTERNAL or UNKNOWN, which no server of ours has sent.
 _LOST_CONNECTION = ("Internal error from Core", "RST_STREAM", "Stream removed")
+# gRPC's own words, which name the sizes but not the remedy.
+_TOO_LARGE = "larger than max"
 _BY_NUMBER = {status.value[0]: kind for status, kind in _TYPES.items()}
 
 
@@ -122,6 +124,8 @@ def from_rpc(error: grpc.RpcError) -> ClientError:
     kind = _TYPES.get(code, ServerError)
     if kind is ServerError and any(part in details for part in _LOST_CONNECTION):
         kind = UnavailableError
+    if kind is ResourceExhaustedError and _TOO_LARGE in details:
+        details += ": send less in each message, or raise --max-message-bytes of the server"
     typed = kind(details or code.name)
     typed.retry_seconds = _retry_seconds(error)
     return typed

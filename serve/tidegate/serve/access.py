@@ -43,12 +43,20 @@ class Caller:
     """Who makes a call.
 
     Attributes:
-        name: Of the token; empty without tokens.
-        bucket: Limits the messages; None: nothing does.
+        token: What it has shown; None without tokens.
     """
 
-    name: str = ""
-    bucket: TokenBucket | None = None
+    token: Token | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the token; empty without tokens."""
+        return self.token.name if self.token else ""
+
+    @property
+    def bucket(self) -> TokenBucket | None:
+        """Limits the messages; None: nothing does."""
+        return self.token.bucket if self.token else None
 
 
 _NOBODY = Caller()
@@ -77,6 +85,19 @@ def roles_of(method: str) -> tuple[str, ...]:
     if service == reflection.SERVICE_NAME:
         return ("read",)
     return _ROLES.get(name, ("admin",))
+
+
+def revocation(token: Token, tokens: TokenFile) -> ServingError | None:
+    """Why a stream may not go on that was opened with a token; None: it may."""
+    now = tokens.again(token)
+    if now is None:
+        return UnauthenticatedError(
+            f"token {token.name!r} is not known to this server any more: its series are kept; go "
+            "on with another token of that name"
+        )
+    if not now.may("infer"):
+        return PermissionDeniedError(f"token {token.name!r} has not the role 'infer' any more")
+    return None
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -110,7 +131,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 error,
                 self._stats,
             )
-        caller.set(Caller(token.name, token.bucket))
+        caller.set(Caller(token))
         return await continuation(handler_call_details)
 
     def _authenticated(self, details: grpc.HandlerCallDetails) -> Token:

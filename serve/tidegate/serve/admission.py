@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from tidegate.serve.columns import NOBODY
@@ -11,11 +10,11 @@ from tidegate.serve.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
     PermissionDeniedError,
-    ResourceExhaustedError,
 )
 
 if TYPE_CHECKING:
     from tidegate.serve.columns import Columns
+    from tidegate.serve.live_series import LiveSeries
     from tidegate.serve.opening import Opening
     from tidegate.serve.settings import Settings
 
@@ -27,16 +26,17 @@ class Admission:
     """The rules of ownership, and the limits of keys and streams.
 
     Attributes:
-        counts: Live series of each stream that has some.
+        live: Live series of each stream and connection.
 
     Args:
         columns: The series there are.
         label: The model as texts name it.
         settings: Limits.
+        live: See above.
     """
 
-    def __init__(self, columns: Columns, label: str, settings: Settings) -> None:
-        self.counts: Counter[int] = Counter()
+    def __init__(self, columns: Columns, label: str, settings: Settings, live: LiveSeries) -> None:
+        self.live = live
         self._columns = columns
         self._label = label
         self._settings = settings
@@ -48,7 +48,7 @@ class Admission:
             InvalidArgumentError: The key is empty or too long, or the first offset too large.
             PermissionDeniedError: The series belongs to another identity.
             AlreadyExistsError: The series is live, and is not to be taken over.
-            ResourceExhaustedError: The stream has as many series as it may.
+            ResourceExhaustedError: The stream or its connection has as many series as it may.
         """
         self._check_key(opening.key)
         self._check_first_offset(opening)
@@ -56,7 +56,7 @@ class Admission:
         if handle is not None:
             self._check_claim(handle, opening)
         if handle is None or not self._columns.owns(opening.owner, handle):
-            self._check_room(opening.owner)
+            self.live.check(opening.owner)
 
     def taken_over(self, key: str) -> AbortedError:
         """The error for a stream that lost a series to another one."""
@@ -89,12 +89,4 @@ class Admission:
             raise AlreadyExistsError(
                 f"series {opening.key!r} of {self._label} is live: end the stream that holds "
                 "it, start it with take_over, or use another key"
-            )
-
-    def _check_room(self, owner: int) -> None:
-        limit = self._settings.max_series_per_stream
-        if self.counts[owner] >= limit:
-            raise ResourceExhaustedError(
-                f"this stream has {limit} series already (--max-series-per-stream): "
-                "finish some, or open another stream"
             )

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 class Security:
     """Security of one server, as its settings say.
 
+    Attributes:
+        tokens: The bearer tokens that are known; None: nobody needs one.
+
     Args:
         settings: Names the files.
 
@@ -31,12 +34,12 @@ class Security:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tokens = TokenFile(settings.tokens) if settings.tokens else None
+        self.tokens = TokenFile(settings.tokens) if settings.tokens else None
         self._credentials = server_credentials(settings) if settings.tls_certificate else None
 
     def interceptors(self, stats: ServerStats) -> list[grpc.aio.ServerInterceptor]:
         """What a call passes first."""
-        return [] if self._tokens is None else [Gate(self._tokens, stats)]
+        return [] if self.tokens is None else [Gate(self.tokens, stats)]
 
     def add_port(self, server: grpc.aio.Server, address: str) -> int:
         """Listens; returns the port.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tidegate.serve.settings import Settings
+    from tidegate.serve.tokens import TokenFile
 
 SERVICE_NAME = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 
@@ -40,6 +41,8 @@ STORE_NAME = "tidegate.state_store"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _IDLE_CHECK_SECONDS = 0.02
+# A token that was taken away is of no use after this time.
+_TOKENS_SECONDS = 1.0
 # Time to write the last states, also after a drain that took all of its own.
 _STORE_SECONDS = 1.0
 logger = logging.getLogger(__name__)
@@ -109,6 +112,8 @@ class Server:
         await self._health.set(SERVICE_NAME, _SERVING)
         await self._show_models()
         self._tasks.append(asyncio.create_task(self._end_slow_readers()))
+        if self._security.tokens is not None:
+            self._tasks.append(asyncio.create_task(self._end_revoked(self._security.tokens)))
         if settings.poll_seconds:
             watcher = Watcher(self._service.repository, self._loader, self._models_changed)
             self._tasks.append(asyncio.create_task(watcher.run(settings.poll_seconds)))
@@ -155,6 +160,11 @@ class Server:
         while True:
             await asyncio.sleep(self._settings.slow_reader_seconds / 4)
             self._servicer.end_slow_readers()
+
+    async def _end_revoked(self, tokens: TokenFile) -> None:
+        while True:
+            await asyncio.sleep(_TOKENS_SECONDS)
+            self._servicer.end_revoked(tokens)
 
     async def _models_changed(self) -> None:
         await self._show_models()

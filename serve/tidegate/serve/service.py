@@ -13,6 +13,7 @@ from tidegate.serve.batcher import Batcher
 from tidegate.serve.checkpoint import CheckpointSigner, load_keys
 from tidegate.serve.errors import ResourceExhaustedError, UnavailableError
 from tidegate.serve.forecast import Window, forecast_windows
+from tidegate.serve.live_series import LiveSeries
 from tidegate.serve.repository import Repository
 from tidegate.serve.runner import Runner
 from tidegate.serve.stats import ServerStats
@@ -72,6 +73,7 @@ class Service:
         self._runner = Runner(settings, self._long_executor)
         self._batchers: dict[Model, tuple[SeriesTable, Batcher]] = {}
         self._annotators: dict[Model, Annotator] = {}
+        self._live = LiveSeries(settings)
         self._calls: dict[int, StreamCall] = {}
         self._last_number = 0
         self._requests = 0
@@ -131,7 +133,10 @@ class Service:
             self.journal.start()
 
     def open_stream(
-        self, identity: str = "", notify: Callable[[pb.StreamForecastResponse], None] = ignore
+        self,
+        identity: str = "",
+        notify: Callable[[pb.StreamForecastResponse], None] = ignore,
+        connection: str = "",
     ) -> StreamCall:
         """Admits a new stream; `close_stream` must follow.
 
@@ -139,6 +144,7 @@ class Service:
             identity: Who opens it: its series are theirs alone. Empty for
                 clients that are not told apart.
             notify: Takes what the stream is told without having asked.
+            connection: Names the connection that it came over; empty: its limits do not count.
 
         Raises:
             UnavailableError: The server is draining.
@@ -155,6 +161,7 @@ class Service:
         self._last_number += 1
         call = StreamCall(self._last_number, self, identity, notify)
         self._calls[call.number] = call
+        self._live.open(call.number, connection)
         return call
 
     def is_open(self, call: StreamCall) -> bool:
@@ -165,6 +172,7 @@ class Service:
         """Keeps the series of a stream that has ended, for a while."""
         del self._calls[call.number]
         call.close()
+        self._live.close(call.number)
         self._drop_expired()
         self.forget_removed()
 
@@ -181,7 +189,9 @@ class Service:
     def series(self, model: Model) -> tuple[SeriesTable, Batcher]:
         """The series of a model and what runs them."""
         if model not in self._batchers:
-            table = SeriesTable(model, self.settings, self.signer, on_lost=self._tell_lost)
+            table = SeriesTable(
+                model, self.settings, self.signer, on_lost=self._tell_lost, live=self._live
+            )
             if self.journal is not None:
                 self.journal.attach(table)
             batcher = Batcher(table, self.settings, self._executor, self._long_executor)

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from tidegate.serve.access import caller, identity
+from tidegate.serve.access import caller, identity, revocation
 from tidegate.serve.calls import Context, observed, refuse
 from tidegate.serve.errors import (
     INTERNAL_TEXT,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tidegate.serve.model import Model
     from tidegate.serve.service import Service
     from tidegate.serve.stream_call import StreamCall
+    from tidegate.serve.tokens import TokenFile
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         peer = context.peer()
         self._check_connection(peer)
         writer = _Writer(context)
-        call = self._service.open_stream(identity(context), writer.post)
+        call = self._service.open_stream(identity(context), writer.post, peer)
         bucket = caller.get().bucket
         self._writers[call] = writer
         self._streams_of[peer] += 1
@@ -182,6 +183,17 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                     at_once=True,
                 )
 
+    def end_revoked(self, tokens: TokenFile) -> None:
+        """Ends the streams whose tokens are not in the file any more, after their checkpoints."""
+        for call, writer in tuple(self._writers.items()):
+            if writer.ended is not None or writer.token is None:
+                continue
+            error = revocation(writer.token, tokens)
+            if error is not None:
+                for response in call.checkpoints():
+                    writer.post(response)
+                writer.end(error)
+
     def tell(self, call: StreamCall, response: pb.StreamForecastResponse) -> None:
         """Sends a live stream what it has not asked for, as soon as the client reads."""
         if call in self._writers:
@@ -230,6 +242,7 @@ class _Writer:
         self._posting: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
         self.ended: ServingError | None = None
+        self.token = caller.get().token
 
     async def write(self, responses: list[pb.StreamForecastResponse]) -> None:
         async with self._lock:

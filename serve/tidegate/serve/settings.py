@@ -142,6 +142,7 @@ class StreamSettings:
             held it has ended without finishing it. When max_series is reached,
             the series kept longest is dropped first.
         max_series_per_stream: Live series of one call.
+        max_series_per_connection: Live series of all calls of one connection.
         max_key_bytes: Length of a series key in UTF-8.
         state_store: Where states are besides this process: "memory" is nowhere
             else, redis://HOST:PORT/DB lets any replica go on with a series.
@@ -161,6 +162,7 @@ class StreamSettings:
     max_series: int = 131_072
     idle_seconds: float = 3_600.0
     max_series_per_stream: int = 16_384
+    max_series_per_connection: int = 131_072
     max_key_bytes: int = 256
     state_store: str = "memory"
     state_store_password_file: Path | None = None

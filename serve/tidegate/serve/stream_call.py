@@ -114,6 +114,12 @@ class StreamCall:
         notice = pb.Draining(seconds=seconds, checkpoints=last.checkpoints)
         return [*(Response(checkpoints=part) for part in first), Response(draining=notice)]
 
+    def checkpoints(self) -> list[Response]:
+        """Checkpoints of all series, for a stream that is ended without having asked."""
+        if self._model is None:
+            return []
+        return [Response(checkpoints=part) for part in self._checkpoint_messages(self._own())]
+
     def lose(self, handle: int, key: str, error: ServingError) -> None:
         """Tells the client of a series that is not its own any more."""
         self._lost[handle] = key, error

@@ -20,6 +20,7 @@ from tidegate.serve.admission import Admission
 from tidegate.serve.columns import NOBODY, Columns
 from tidegate.serve.errors import AlreadyExistsError, NotFoundError
 from tidegate.serve.kept import DroppedOffsets, Kept
+from tidegate.serve.live_series import LiveSeries
 from tidegate.serve.opening import Checkpoint, Opened
 from tidegate.serve.slots import Slots
 from tidegate.serve.store.records import Write
@@ -57,6 +58,7 @@ class SeriesTable(Columns):
         signer: Makes checkpoint tokens.
         clock: Seconds that never go back.
         on_lost: Is called when a stream loses a series that it did not end.
+        live: Counts those of all models.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class SeriesTable(Columns):
         *,
         clock: Callable[[], float] = time.monotonic,
         on_lost: OnLost = _nobody_to_tell,
+        live: LiveSeries | None = None,
     ) -> None:
         super().__init__()
         self.model = model
-        self._admission = Admission(self, model.label, settings)
+        self._live = live or LiveSeries(settings)
+        self._admission = Admission(self, model.label, settings, self._live)
         self._signer = signer
         self._on_lost = on_lost
         self._kept = Kept(settings.idle_seconds, clock)
@@ -135,7 +139,7 @@ class SeriesTable(Columns):
         elif anew:
             self.slots.reset(handle)
             self.next_offset[handle] = opening.first_offset
-        self._admission.counts[opening.owner] += 1
+        self._live.enter(opening.owner)
         self.owner[handle] = opening.owner
         self.checkpoint_every[handle] = opening.checkpoint_every
         self.every_step[handle] = opening.every_step
@@ -260,10 +264,7 @@ class SeriesTable(Columns):
         """Takes a live series from its stream."""
         owner = int(self.owner[handle])
         self.owner[handle] = NOBODY
-        counts = self._admission.counts
-        counts[owner] -= 1
-        if not counts[owner]:
-            del counts[owner]
+        self._live.leave(owner)
 
     def _drop(self, handle: int) -> None:
         """Frees a kept series and remembers where it was."""

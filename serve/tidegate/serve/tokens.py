@@ -70,6 +70,12 @@ class TokenFile:
                 found = token
         return found
 
+    def again(self, token: Token) -> Token | None:
+        """What the file says by now of a token that was found before; None: nothing."""
+        self._follow()
+        same = (one for one in self._tokens if (one.name, one.digest) == (token.name, token.digest))
+        return next(same, None)
+
     def _follow(self) -> None:
         stamp = self._read_stamp()
         if stamp == self._stamp:
