@@ -9,7 +9,7 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint \
+.PHONY: install demo test test-slow soak test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint \
 	format protos protos-check models golden secrets certs up down clean
 
 install: $(VENV)/.installed
@@ -28,6 +28,10 @@ test: install
 
 test-slow: install
 	$(BIN)/pytest -m "slow and not gpu and not compose" $(ARGS)
+
+# Ten minutes of streams that come and go at 70 % load.
+soak: install
+	TIDEGATE_SOAK_SECONDS=600 $(BIN)/pytest tests/serve/test_soak.py -m slow -s $(ARGS)
 
 # With a Docker engine: builds the images and starts the deployment of docker-compose.yml.
 test-compose: install

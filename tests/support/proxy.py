@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be reset, as networks do."""
+"""A TCP proxy whose connections can be reset, or fall silent, as networks do."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Proxy:
         self._port = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -28,8 +30,13 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self._passes.set()
         self.reset_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def fall_silent(self) -> None:
+        """Passes nothing on any more, either way, and tells nobody: connections are half open."""
+        self._passes.clear()
 
     def reset_all(self) -> int:
         """Ends every connection with a reset, in the middle of whatever it carries."""
@@ -59,6 +66,7 @@ class Proxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(2**16):
+                await self._passes.wait()
                 sink.write(data)
                 await sink.drain()
         self._writers.discard(sink)

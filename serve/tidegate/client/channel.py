@@ -18,6 +18,8 @@ OPTIONS = (
     # A stream whose server vanished without a word ends after this.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # What ends a connection whose pings are not answered in grpcio 1.85 (measured); else 60 s.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # A server that is back is found by who tries again, not by gRPC's own pauses.
     ("grpc.initial_reconnect_backoff_ms", 100),
     # Whatever its name says, the time that one attempt has: several round trips, with TLS.
