@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tidegate.serve.server import Server
 from tidegate.serve.settings import Settings
@@ -74,7 +74,7 @@ class ServerProcess:
             raise RuntimeError(f"no server: {line!r} {self.wait()}")
         self.target = line.removeprefix(LISTENING).strip()
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

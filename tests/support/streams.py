@@ -22,10 +22,15 @@ class RawStream:
 
     Attributes:
         started: What the server said of the series started last.
+
+    Args:
+        target: HOST:PORT.
+        own_connection: Whether it shares none with other streams of this process.
     """
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.insecure_channel(target)
+    def __init__(self, target: str, *, own_connection: bool = False) -> None:
+        options = [("grpc.use_local_subchannel_pool", int(own_connection))]
+        self._channel = grpc.insecure_channel(target, options=options)
         self._requests: queue.SimpleQueue[pb.StreamForecastRequest | None] = queue.SimpleQueue()
         self._started = False
         stub = pb_grpc.InferenceServiceStub(self._channel)

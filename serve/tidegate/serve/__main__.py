@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from typing import TYPE_CHECKING
 
 # The first is imported for its effect, before anything imports grpc.
-from tidegate.serve import grpc_experiments, inspection, logs  # noqa: F401
+from tidegate.serve import grpc_experiments, inspection  # noqa: F401
 from tidegate.serve.errors import LoadError
-from tidegate.serve.options import add_settings
-from tidegate.serve.server import serve
-from tidegate.serve.settings import Settings
+from tidegate.serve.options import read_options
+from tidegate.serve.server import join_address, serve
+from tidegate.serve.workers.supervisor import supervise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,31 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["inspect"]:
             return inspection.run(arguments[1:])
-        options = vars(_parser().parse_args(arguments))
-        logs.configure(options.pop("log_level"))
-        asyncio.run(serve(Settings(**options), _announce))
+        settings = read_options(arguments)
+        if settings.workers > 1:
+            return supervise(settings, arguments, lambda port: _announce(settings.host, port))
+        asyncio.run(serve(settings, lambda server: _announce(settings.host, server.port)))
     except (LoadError, ValueError, OSError) as error:
         print(f"tidegate-serve: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tidegate-serve",
-        description="Serves the models of a folder over gRPC until SIGTERM.",
-        epilog="`tidegate-serve inspect FILE` prints what an ONNX file says about itself.",
-    )
-    add_settings(parser)
-    levels = ("debug", "info", "warning", "error")
-    parser.add_argument(
-        "--log-level", choices=levels, default="info", help="Least level logged. Default: info."
-    )
-    return parser
-
-
-def _announce(address: str) -> None:
-    print(f"tidegate-serve listening on {address}", flush=True)
+def _announce(host: str, port: int) -> None:
+    print(f"tidegate-serve listening on {join_address(host, port)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        # Two servers on one port would share its streams at random.
-        ("grpc.so_reuseport", 0),
+        # Two servers on one port would share its streams at random; workers mean to.
+        ("grpc.so_reuseport", int(settings.workers > 1)),
         ("grpc.keepalive_time_ms", _ms(settings.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _ms(settings.keepalive_seconds / 3)),
         # What ends a connection whose pings are not answered in grpcio 1.85 (measured); else 60 s.

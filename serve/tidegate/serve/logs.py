@@ -16,7 +16,7 @@ call_fields: ContextVar[dict[str, str] | None] = ContextVar("call_fields", defau
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as JSON: time, level, logger, message, call, `extra`, and the trace."""
+    """A record as JSON: time, level, logger, process, message, call, `extra`, and the trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Renders one record."""
@@ -24,6 +24,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "pid": record.process,
             "message": record.getMessage(),
         }
         entry.update(call_fields.get() or {})

@@ -6,10 +6,36 @@ import argparse
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from tidegate.serve.settings import TOPICS
+from tidegate.serve import logs
+from tidegate.serve.settings import TOPICS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+
+def read_options(arguments: Sequence[str]) -> Settings:
+    """Reads a command line, and sends the logs of this process to stderr as it says.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    options = vars(_parser().parse_args(arguments))
+    logs.configure(options.pop("log_level"))
+    return Settings(**options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidegate-serve",
+        description="Serves the models of a folder over gRPC until SIGTERM.",
+        epilog="`tidegate-serve inspect FILE` prints what an ONNX file says about itself.",
+    )
+    add_settings(parser)
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument(
+        "--log-level", choices=levels, default="info", help="Least level logged. Default: info."
+    )
+    return parser
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -98,7 +98,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        address = f"{_bracketed(settings.host)}:{settings.port}"
+        address = join_address(settings.host, settings.port)
         try:
             self.port = self._security.add_port(self._server, address)
         except RuntimeError as error:
@@ -202,12 +202,12 @@ class Server:
             self._metrics.close()
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(settings: Settings, announce: Callable[[Server], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
     Args:
         settings: Everything configurable.
-        announce: Gets "HOST:PORT" when the server is ready.
+        announce: Gets the server when it is ready.
     """
     server = Server(settings)
     await server.start()
@@ -225,11 +225,11 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     # What is loaded stays: the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
-    announce(f"{_bracketed(settings.host)}:{server.port}")
+    announce(server)
     await stop.wait()
     await server.drain()
 
 
-def _bracketed(host: str) -> str:
-    """An IPv6 address as it stands before a port."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+def join_address(host: str, port: int) -> str:
+    """HOST:PORT, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tidegate.serve.annotate import Annotation, Annotator
 from tidegate.serve.batcher import Batcher
 from tidegate.serve.checkpoint import CheckpointSigner, load_keys
-from tidegate.serve.errors import ResourceExhaustedError, UnavailableError
+from tidegate.serve.errors import FailedPreconditionError, ResourceExhaustedError, UnavailableError
 from tidegate.serve.forecast import Window, forecast_windows
 from tidegate.serve.live_series import LiveSeries
 from tidegate.serve.repository import Repository
@@ -148,10 +148,17 @@ class Service:
 
         Raises:
             UnavailableError: The server is draining.
+            FailedPreconditionError: There are other workers, and no store of states.
             ResourceExhaustedError: Too many streams.
         """
         if self.draining:
             raise UnavailableError("the server is draining: open the stream on another replica")
+        if self.settings.workers > 1 and self.journal is None:
+            raise FailedPreconditionError(
+                f"the {self.settings.workers} workers of this server (--workers) share no states, "
+                "and the next connection may reach another one: serve streams with --state-store "
+                "redis://..., or with one worker"
+            )
         if len(self._calls) >= self.settings.max_streams:
             raise ResourceExhaustedError(
                 f"all {self.settings.max_streams} streams of this server are taken "

@@ -80,6 +80,9 @@ class ListenSettings:
     Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
+        workers: Processes that serve on this port, each with models, batches and
+            limits of its own. Above 1, StreamForecast needs a state_store that
+            they share.
         drain_seconds: Time live streams get to leave after SIGTERM.
         max_connections: Open connections; one more is closed at once.
         keepalive_seconds: Time without a word after which a client is asked
@@ -92,6 +95,7 @@ class ListenSettings:
 
     host: str = "127.0.0.1"
     port: int = 50051
+    workers: int = 1
     drain_seconds: float = 10.0
     max_connections: int = 4_096
     keepalive_seconds: float = 30.0
