@@ -9,12 +9,15 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tidegate.serve import tracing
 from tidegate.serve.batch import Batch, Outcome, Run
 from tidegate.serve.errors import INTERNAL_TEXT, ServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
+
+    from opentelemetry.trace import Link
 
     from tidegate.serve.entries import Chunks
     from tidegate.serve.settings import Settings
@@ -74,7 +77,7 @@ class _Lane:
         self._settings = settings
         self._executor = executor
         self._rows = rows
-        self._waiting: deque[tuple[Chunks, int, asyncio.Future[Outcome]]] = deque()
+        self._waiting: deque[tuple[Chunks, int, asyncio.Future[Outcome], Link | None]] = deque()
         self._scheduled = False
         self._running: asyncio.Task[None] | None = None
         self._waiting_since = 0.0
@@ -85,7 +88,7 @@ class _Lane:
         future: asyncio.Future[Outcome] = loop.create_future()
         if not self._waiting:
             self._waiting_since = time.perf_counter()
-        self._waiting.append((chunks, rows, future))
+        self._waiting.append((chunks, rows, future, tracing.here()))
         self._schedule()
         return future
 
@@ -99,7 +102,7 @@ class _Lane:
 
     def _flush(self) -> None:
         self._scheduled = False
-        messages, futures = self._take()
+        messages, futures, calls = self._take()
         if not messages:
             return
         stats = self._table.model.stats
@@ -109,29 +112,38 @@ class _Lane:
             rows = batch.rows
             stats.steps += rows
             if rows > self._settings.inline_rows:
-                task = self._run_in_thread(batch, futures)
+                task = self._run_in_thread(batch, futures, calls)
                 self._running = asyncio.get_running_loop().create_task(task)
                 return
-            for run in batch.runs():
-                with self._failing_on_error(batch, run):
-                    outputs, seconds = self._table.model.session.timed_run(run.feeds)
-                    stats.record_run(run.rows, seconds)
-                    batch.commit(run, outputs)
+            with tracing.batch(self._table.model.name, calls):
+                for run in batch.runs():
+                    with self._failing_on_error(batch, run):
+                        with tracing.run(run.rows):
+                            outputs, seconds = self._table.model.session.timed_run(run.feeds)
+                        stats.record_run(run.rows, seconds)
+                        batch.commit(run, outputs)
             _deliver(batch, futures)
         self._schedule()
 
-    async def _run_in_thread(self, batch: Batch, futures: list[asyncio.Future[Outcome]]) -> None:
+    async def _run_in_thread(
+        self,
+        batch: Batch,
+        futures: list[asyncio.Future[Outcome]],
+        calls: Sequence[Link | None],
+    ) -> None:
         loop = asyncio.get_running_loop()
         model = self._table.model
         run_network = model.session.timed_run
         with _refusing_on_error(futures):
-            for run in batch.runs():
-                with self._failing_on_error(batch, run):
-                    outputs, seconds = await loop.run_in_executor(
-                        self._executor, run_network, run.feeds
-                    )
-                    model.stats.record_run(run.rows, seconds)
-                    batch.commit(run, outputs)
+            with tracing.batch(model.name, calls):
+                for run in batch.runs():
+                    with self._failing_on_error(batch, run):
+                        with tracing.run(run.rows):
+                            outputs, seconds = await loop.run_in_executor(
+                                self._executor, run_network, run.feeds
+                            )
+                        model.stats.record_run(run.rows, seconds)
+                        batch.commit(run, outputs)
             _deliver(batch, futures)
         self._running = None
         self._schedule()
@@ -145,18 +157,19 @@ class _Lane:
             logger.exception("a run of %s failed", self._table.model.label)
             batch.fail(run, ServingError(INTERNAL_TEXT))
 
-    def _take(self) -> tuple[list[Chunks], list[asyncio.Future[Outcome]]]:
+    def _take(self) -> tuple[list[Chunks], list[asyncio.Future[Outcome]], list[Link | None]]:
         """The next messages within the limits, without those nobody waits for any more."""
-        messages, futures = [], []
+        messages, futures, calls = [], [], []
         room, rows_left = self._settings.max_batch, self._rows
         while self._waiting and room > 0 and rows_left > 0:
-            chunks, rows, future = self._waiting.popleft()
+            chunks, rows, future, call = self._waiting.popleft()
             if not future.done():
                 messages.append(chunks)
                 futures.append(future)
+                calls.append(call)
                 room -= len(chunks.handles)
                 rows_left -= rows
-        return messages, futures
+        return messages, futures, calls
 
 
 def _deliver(batch: Batch, futures: list[asyncio.Future[Outcome]]) -> None:

@@ -14,10 +14,13 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
+from tidegate.serve import tracing
 from tidegate.serve.logs import call_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+
+    from opentelemetry.trace import Span
 
     from tidegate.serve.errors import ServingError
     from tidegate.serve.stats import ServerStats
@@ -103,23 +106,27 @@ def observed(
     context.set_trailing_metadata(((REQUEST_ID, number),))
     begin = time.monotonic()
 
-    def end(code: str) -> None:
+    def end(code: str, span: Span | None) -> None:
         stats.calls[method, code] += 1
+        if span is not None:
+            status: int = grpc.StatusCode[code].value[0]
+            span.set_attributes({"rpc.grpc.status_code": status, **fields})
         level = logging.INFO if stream or code != "OK" else logging.DEBUG
         if logger.isEnabledFor(level):
             seconds = round(time.monotonic() - begin, 6)
             extra = {"method": method, "code": code, "seconds": seconds}
             logger.log(level, "call ended", extra=extra)
 
-    try:
-        yield fields
-    except GeneratorExit:
-        # The event loop has ended before the call.
-        raise
-    except BaseException as error:
-        end(_code(context, error))
-        raise
-    end("OK")
+    with tracing.call(method, context.invocation_metadata() or ()) as span:
+        try:
+            yield fields
+        except GeneratorExit:
+            # The event loop has ended before the call.
+            raise
+        except BaseException as error:
+            end(_code(context, error), span)
+            raise
+        end("OK", span)
 
 
 async def refuse(context: Context, error: ServingError) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tidegate.serve import tracing
 from tidegate.serve.errors import INTERNAL_TEXT, ServingError
 from tidegate.serve.ragged import Rows, joined, padded, split_runs
 
@@ -107,6 +108,7 @@ class _Request:
         self.lengths = lengths
         self.starts = np.cumsum(lengths) - lengths
         self.take = take
+        self.call = tracing.here()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         runs = split_runs(lengths, max_batch, max_rows)
         self.groups = deque(_Group(members, _length_class(lengths[members])) for members in runs)
@@ -196,7 +198,9 @@ class _Queue:
             feeds[state.input] = np.full(shape, state.initial_value, np.float32)
         loop = asyncio.get_running_loop()
         run = self._model.session.timed_run
-        outputs, seconds = await loop.run_in_executor(self._executor, run, feeds)
+        calls = [request.call for request, _ in parts]
+        with tracing.batch(self._model.name, calls), tracing.run(len(lengths) * longest):
+            outputs, seconds = await loop.run_in_executor(self._executor, run, feeds)
         self._model.stats.record_run(len(lengths) * longest, seconds)
         self._model.stats.steps += int(lengths.sum())
         states = {state.output for state in self._model.states}

@@ -14,6 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tidegate.serve import tracing
 from tidegate.serve.calls import ByteCounter
 from tidegate.serve.connections import channel_options
 from tidegate.serve.decoding import DecodingInterceptor
@@ -84,6 +85,7 @@ class Server:
             OSError: A port cannot be bound.
         """
         settings, stats = self._settings, self._service.stats
+        tracing.start(settings.otlp_endpoint, settings.trace_ratio)
         self._serve_metrics()
         self._server = grpc.aio.server(
             interceptors=[
@@ -146,6 +148,7 @@ class Server:
         await self._stop(max(0.0, deadline - asyncio.get_running_loop().time()))
         await self._service.stop(max(_STORE_SECONDS, deadline - asyncio.get_running_loop().time()))
         self._loader.shutdown()
+        await asyncio.to_thread(tracing.stop)
         self._close_metrics()
 
     async def _stop(self, seconds: float) -> None:

@@ -25,6 +25,7 @@ _MAY_BE_ZERO = {
     "max_parity_error",
     "inline_rows",
     "trial_seconds",
+    "trace_ratio",
 }
 
 
@@ -237,6 +238,21 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TraceSettings:
+    """Traces.
+
+    Attributes:
+        otlp_endpoint: Collector of OpenTelemetry traces, http://HOST:4317 or
+            https://HOST:4317 (OTLP over gRPC). Without it there are no traces.
+        trace_ratio: Share of the traces that begin at this server, 0 to 1. One
+            that a client has begun is recorded if the client records it.
+    """
+
+    otlp_endpoint: str = ""
+    trace_ratio: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(
     ModelSettings,
     ListenSettings,
@@ -245,6 +261,7 @@ class Settings(
     BatchSettings,
     RequestSettings,
     MetricsSettings,
+    TraceSettings,
 ):
     """Settings of one server process; the topics above have the fields.
 
@@ -264,6 +281,8 @@ class Settings(
                 raise ValueError(f"{field.name} is {value}; it must be {least}")
         if self.provider not in get_args(Provider):
             raise ValueError(f"provider is {self.provider!r}; use one of {get_args(Provider)}")
+        if self.trace_ratio > 1:
+            raise ValueError(f"trace_ratio is {self.trace_ratio}; it must be 0 to 1")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together; one of them is missing")
         if self.tls_client_ca and not self.tls_certificate:
