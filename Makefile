@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: install demo test test-slow soak test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint \
-	format protos protos-check models golden secrets certs up down clean
+	format protos protos-check models golden secrets certs up down backup restore licences clean
 
 install: $(VENV)/.installed
 
@@ -93,15 +93,31 @@ secrets:
 certs:
 	deploy/certs.sh
 
-# REPLICAS=3 for three servers behind the gateway.
+# REPLICAS=3 for three servers behind the gateway; COMPOSE_PROFILES=gpu for one on a GPU in their
+# place, COMPOSE_PROFILES=dashboard for Grafana too, both with a comma between.
 REPLICAS := 1
-SERVICES := postgres redis mlflow serve gateway prometheus
+SERVER := $(if $(findstring gpu,$(COMPOSE_PROFILES)),serve-gpu,serve)
+SERVICES := postgres redis mlflow $(SERVER) gateway prometheus \
+	$(if $(findstring dashboard,$(COMPOSE_PROFILES)),grafana)
 up: secrets certs
-	docker compose up --build --detach --wait --scale serve=$(REPLICAS) $(SERVICES)
+	docker compose up --build --detach --wait --scale $(SERVER)=$(REPLICAS) $(SERVICES)
 
 # Volumes stay: `make up` goes on where this stopped.
 down:
-	docker compose --profile train down
+	docker compose --profile '*' down
+
+# Of MLflow's store and artifacts, into a new folder of backups/.
+backup:
+	deploy/backup.sh
+
+# BACKUP=backups/DATE: MLflow is as it was then.
+restore:
+	deploy/restore.sh $(BACKUP)
+
+# The packages in each of our images, with their licences.
+licences:
+	@for image in tidegate-serve tidegate-mlflow tidegate-train; do \
+		echo "# $$image"; docker run --rm --network none --entrypoint cat $$image /opt/licences.csv; done
 
 clean:
 	rm -rf $(VENV) $(PROTO_VENV) .tidegate .pytest_cache .mypy_cache .ruff_cache .hypothesis

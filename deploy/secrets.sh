@@ -18,7 +18,8 @@ random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
 digest() { openssl dgst -sha256 -r "$folder/$1" | cut -d' ' -f1; }
 
-for name in postgres_password redis_password checkpoint_key client_token; do
+for name in postgres_password redis_password grafana_password mlflow_password mlflow_session_key \
+  checkpoint_key client_token; do
   random | keep "$name"
 done
 
@@ -34,3 +35,10 @@ name = "local"
 sha256 = "$(digest client_token)"
 roles = ["infer", "read"]
 TOML
+
+# For the trainer and the server, where MLflow wants to know who asks.
+keep mlflow.credentials <<INI
+[mlflow]
+mlflow_tracking_username = admin
+mlflow_tracking_password = $(cat "$folder/mlflow_password")
+INI

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from support.compose import SERVICES
 if TYPE_CHECKING:
     from support.compose import Deployment
 
+# Their metadata says nothing, their licence files do: MIT.
+READ = ("huey", "skops")
 OURS = ("tidegate-serve", "tidegate-mlflow", "tidegate-train")
 
 
@@ -30,12 +34,34 @@ def test_the_images_are_small(deployment: Deployment) -> None:
 def test_an_image_holds_no_compiler_no_secret_and_no_tests(
     deployment: Deployment, image: str
 ) -> None:
-    script = "command -v gcc g++ cc make git; find / -xdev -name '*_key' -path '*secrets*'; true"
-    assert deployment.in_image(image, script) == ""
+    compilers = "command -v gcc g++ cc c++ clang ld make git"
+    names = "-name '*_key' -o -name '*_password' -o -name '*_token' -o -name '*.key'"
+    secrets = f"find / -xdev \\( {names} \\)"
+    # Where the sources were while it was built, and what a checkout has.
+    sources = "ls -d /src /tests /deploy /models 2>/dev/null"
+    assert deployment.in_image(image, f"{compilers}; {secrets}; {sources}; true") == ""
     found = "find / -xdev -type d -name tidegate -path '*/site-packages/*'"
     packages = deployment.in_image(image, f"{found} -exec ls {{}} +").split()
     expected = {"tidegate-serve": ["client", "serve", "v1"], "tidegate-train": ["train", "v1"]}
     assert packages == expected.get(image, [])
+
+
+def test_every_package_has_a_licence_that_allows_to_pass_it_on(deployment: Deployment) -> None:
+    listed = deployment.make("licences").split("# tidegate-")[1:]
+    assert len(listed) == len(OURS)
+    for table in listed:
+        name, *lines = table.splitlines()
+        packages = {row["Name"]: row["License"] for row in csv.DictReader(lines)}
+        packages = {one: licence for one, licence in packages.items() if one not in READ}
+        assert len(packages) > 10, name
+        refused = {
+            package: licence
+            for package, licence in packages.items()
+            # The GNU GPL and AGPL ask for more than the image gives; the LGPL does not.
+            if licence == "UNKNOWN" or re.search(r"(?<!L)\bA?GPL|(Affero|GNU) General", licence)
+        }
+        print(f"\n{name}: {len(packages)} packages")
+        assert refused == {}, name
 
 
 def test_containers_have_no_more_rights_than_they_need(deployment: Deployment) -> None:
@@ -81,3 +107,45 @@ def test_no_secret_is_in_a_command_line_or_the_environment(deployment: Deploymen
     for name in SERVICES:
         shown = json.dumps(deployment.inspect(name))
         assert [secret for secret in secrets if secret in shown] == [], name
+
+
+def test_every_profile_is_valid(deployment: Deployment) -> None:
+    services = set()
+    for profile in ("train", "gpu", "dashboard", "*"):
+        services = set(configuration(deployment, profile))
+    assert services == {*SERVICES, "train", "serve-gpu", "train-gpu", "grafana"}
+    assert "grafana" not in configuration(deployment, "gpu")
+
+
+def test_every_service_is_bounded_hardened_and_restarted(deployment: Deployment) -> None:
+    for name, service in configuration(deployment, "*").items():
+        assert int(service["mem_limit"]) > 0, name
+        assert service["restart"] == ("no" if "train" in name else "unless-stopped"), name
+        assert service["logging"]["options"] == {"max-file": "3", "max-size": "10m"}, name
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        for port in service.get("ports", ()):
+            assert port["host_ip"] == "127.0.0.1", name
+
+
+def test_the_gpu_profile_asks_for_one_gpu_and_runs_the_networks_there(
+    deployment: Deployment,
+) -> None:
+    services = configuration(deployment, "gpu")
+    for name in ("serve-gpu", "train-gpu"):
+        (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])
+    server = services["serve-gpu"]
+    assert server["entrypoint"] == ["tidegate-serve", "--provider=cuda"]
+    assert server["build"]["args"] == {"RUNTIME": "onnxruntime-gpu[cuda,cudnn]"}
+    # The gateway and Prometheus find it like the others.
+    assert server["networks"]["tidegate"] == {"aliases": ["serve"]}
+    assert server["command"] == services["serve"]["command"]
+
+
+def configuration(deployment: Deployment, profile: str) -> dict[str, Any]:
+    """The services that `docker compose` makes of the file, by name."""
+    made = deployment.compose("--profile", profile, "config", "--format", "json")
+    services: dict[str, Any] = json.loads(made)["services"]
+    return services

@@ -1,14 +1,19 @@
-"""MLflow in the deployment: training, the registry, and what outlives `make down`."""
+"""MLflow in the deployment: training, the registry, who may ask, and what outlives it."""
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING
 
 import mlflow
+import pytest
 
 from support.compose import eventually
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow.entities.model_registry import ModelVersion
 
     from support.compose import Deployment
@@ -21,22 +26,62 @@ def test_a_recipe_is_trained_and_registered_and_stays_after_down(deployment: Dep
     files = {file.path for file in client.list_artifacts(run_id)}
     assert files >= {"config.json", "forecast.png", "by_horizon.json", "images"}
     assert [m.step for m in client.get_metric_history(run_id, "train_loss")] == [1, 2]
+    with deployment.client() as server:
+        kept = server.stream("co2", ["kept"], take_over=True, reset=True)
+        for _ in range(3):
+            kept.step("kept", [370.0, 0.0, 1.0])
+        kept.close(keep=True)
 
-    deployment.compose("--profile", "train", "down")
+    deployment.make("down")
     deployment.up()
 
     assert champion_run(deployment) == run_id
+    with deployment.client() as server, server.stream("co2", ["kept"]) as stream:
+        assert stream.next_offset("kept") == 3
+
+
+def test_what_is_lost_after_a_backup_is_restored(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", deployment.mlflow_uri)
+    run_id = champion_run(deployment)
+    model = downloaded_champion(tmp_path / "before")
+    backup = deployment.make("backup").splitlines()[-1]
+
+    client = mlflow.MlflowClient(deployment.mlflow_uri)
+    for version in versions(client):
+        client.delete_model_version("co2", version.version)
+    client.create_registered_model("later")
+    deployment.docker(
+        "exec",
+        deployment.containers("mlflow")[0],
+        "find",
+        "/artifacts",
+        "-mindepth",
+        "1",
+        "-delete",
+    )
+
+    deployment.make("restore", f"BACKUP={backup}")
+
+    assert champion_run(deployment) == run_id
+    assert downloaded_champion(tmp_path / "after") == model
+    assert {one.name for one in client.search_registered_models()} == {"co2"}
 
 
 def test_the_server_follows_the_champion_of_the_registry_without_a_restart(
-    deployment: Deployment,
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A live stream stays on its version; new ones get the new version."""
-    train(deployment, epochs=1)
+    """A live stream stays on its version; new ones get the new one. MLflow asks for passwords."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", deployment.secret("mlflow_password"))
+    deployment.up(MLFLOW_AUTHENTICATION="true")
+    assert status(deployment, "api/2.0/mlflow/registered-models/get?name=co2") == 401
+    train(deployment, epochs=1, MLFLOW_AUTHENTICATION="true")
     client = mlflow.MlflowClient(deployment.mlflow_uri)
-    first, second = (str(one.version) for one in sorted_versions(client))
+    first, second = (str(one.version) for one in versions(client))
     client.set_registered_model_alias("co2", "champion", first)
-    deployment.up(REGISTRY="models:/co2@champion")
+    deployment.up(REGISTRY="models:/co2@champion", MLFLOW_AUTHENTICATION="true")
     container = deployment.inspect("serve")["Id"]
     with deployment.client() as server, server.stream("co2", ["live"]) as live:
         assert live.model == f"co2/{first}"
@@ -48,20 +93,36 @@ def test_the_server_follows_the_champion_of_the_registry_without_a_restart(
             return served == {second}
 
         after = eventually(30, is_served)
-        print(f"the new champion was served after {after:.0f} s")
+        print(f"\nthe new champion was served after {after:.0f} s")
         live.step("live", [370.0, 0.0, 1.0])
         with server.stream("co2", ["new"]) as new:
             assert new.model == f"co2/{second}"
     assert deployment.inspect("serve")["Id"] == container
+    deployment.up()
 
 
-def sorted_versions(client: mlflow.MlflowClient) -> list[ModelVersion]:
+def test_mlflow_answers_only_under_its_own_names(deployment: Deployment) -> None:
+    assert status(deployment, "version") == 200
+    assert status(deployment, "version", host="elsewhere.example.org") == 403
+
+
+def status(deployment: Deployment, path: str, *, host: str = "localhost:5000") -> int:
+    request = urllib.request.Request(f"{deployment.mlflow_uri}/{path}", headers={"Host": host})  # noqa: S310 - http
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def versions(client: mlflow.MlflowClient) -> list[ModelVersion]:
     return sorted(client.search_model_versions("name='co2'"), key=lambda one: int(one.version))
 
 
-def train(deployment: Deployment, *, epochs: int) -> None:
+def train(deployment: Deployment, *, epochs: int, **environment: str) -> None:
     arguments = ("fit", "/opt/recipes/co2.toml", "--training.epochs", str(epochs))
-    deployment.compose("run", "--rm", "train", *arguments)
+    deployment.compose("run", "--rm", "train", *arguments, **environment)
 
 
 def champion_run(deployment: Deployment) -> str:
@@ -69,3 +130,11 @@ def champion_run(deployment: Deployment) -> str:
     run_id = client.get_model_version_by_alias("co2", "champion").run_id
     assert run_id
     return run_id
+
+
+def downloaded_champion(folder: Path) -> bytes:
+    """Its ONNX file, from the registry."""
+    folder.mkdir()
+    mlflow.artifacts.download_artifacts("models:/co2@champion", dst_path=str(folder))
+    (file,) = folder.rglob("*.onnx")
+    return file.read_bytes()
