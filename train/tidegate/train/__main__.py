@@ -16,6 +16,7 @@ from tidegate.v1.model_spec_pb2 import InferenceContract, ModelSpec, Parity
 
 if TYPE_CHECKING:
     from tidegate.train.export import Provider
+    from tidegate.train.job import Result
 
 # What shells report of a program that SIGINT ended.
 _STOPPED = 130
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     try:
         if options.command == "fit":
-            return _fit(options.config, _overrides(rest), options.output, resume=options.resume)
+            return _fit(options, _overrides(rest))
         if rest:
             parser.error(f"unknown arguments: {' '.join(rest)}")
         if options.command == "evaluate":
@@ -65,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser(
         "fit",
         help="train, evaluate, export and register one model",
-        usage="tidegate-train fit CONFIG [--output DIR] [--resume] [--SECTION.KEY VALUE ...]",
+        usage="tidegate-train fit CONFIG [--output DIR] [--resume] [--engine NAME] "
+        "[--SECTION.KEY VALUE ...]",
         epilog="Every setting can be given by its dotted name, such as --training.epochs 5; lists "
         "and tables as JSON. The environment (TIDEGATE_TRAINING__EPOCHS=5) comes second, the file "
         "third.",
@@ -82,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         "--resume",
         action="store_true",
         help="go on with a run that was interrupted, from OUTPUT/NAME/training.pt",
+    )
+    fit.add_argument(
+        "--engine",
+        choices=("local", "torchrun"),
+        help="who runs the training (default: torchrun, if it started this process, else local)",
     )
     evaluate = commands.add_parser("evaluate", help="score a trained model", allow_abbrev=False)
     evaluate.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
@@ -144,15 +151,27 @@ def _overrides(arguments: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def _fit(path: Path, overrides: Mapping[str, str], output: Path, *, resume: bool) -> int:
-    from tidegate.train import config, job
+def _fit(options: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+    from tidegate.train import config, engines, job
     from tidegate.train.fit import Interrupted
 
-    try:
-        result = job.run(config.load(path, overrides), output, resume=resume)
-    except Interrupted as stopped:
-        _print(f"{stopped}, and saved; the same command with --resume goes on from there")
-        return _STOPPED
+    engine = engines.find_engine(options.engine)
+    settings = config.load(options.config, overrides)
+    with engines.processes_of(engine, settings) as processes:
+        try:
+            if not processes.is_first:
+                job.assist(settings, processes)
+                return 0
+            result = job.run(settings, options.output, resume=options.resume, processes=processes)
+        except Interrupted as stopped:
+            if processes.is_first:
+                _print(f"{stopped}, and saved; the same command with --resume goes on from there")
+            return _STOPPED
+    _print_result(result)
+    return 0
+
+
+def _print_result(result: "Result") -> None:
     _print_metrics(f"{result.config.name}: test part", result.evaluation.metrics)
     fitted, registered = result.fitted, result.registered
     champion = "champion" if registered.is_champion else "not champion"
@@ -160,7 +179,6 @@ def _fit(path: Path, overrides: Mapping[str, str], output: Path, *, resume: bool
     _print_parity(result.path, result.spec)
     _print(f"registered {registered.name} {registered.version}: {champion}, {registered.reason}")
     _print(f"to look at it: mlflow ui --backend-store-uri {result.config.tracking.uri}")
-    return 0
 
 
 def _evaluate(path: Path, part: Part, folder: Path | None) -> None:

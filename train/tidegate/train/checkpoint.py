@@ -47,7 +47,7 @@ def load(path: str | Path) -> Loaded:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"checkpoint={str(file)!r} is no file; `tidegate-train fit` writes one")
-    content = torch.load(file, weights_only=True)
+    content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or content.keys() != {"config", "weights"}:
         raise ValueError(f"checkpoint={str(file)!r} was not written by `tidegate-train fit`")
     config = Config.model_validate_json(content["config"])

@@ -45,7 +45,7 @@ def load(path: Path, config: Config, data_digest: str) -> InterruptedRun:
     """
     if not path.is_file():
         raise ValueError(f"there is no interrupted run in {path.parent}; leave --resume out")
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)
     old, new = content["config"], config.flat()
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:

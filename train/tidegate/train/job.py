@@ -18,7 +18,15 @@ from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
 from tidegate.train.data.series import Part
 from tidegate.train.export import export_onnx
-from tidegate.train.fit import Epoch, Fitted, Optimization, fit
+from tidegate.train.fit import (
+    Compute,
+    Epoch,
+    Fitted,
+    Optimization,
+    Processes,
+    choose_device,
+    fit,
+)
 from tidegate.train.interrupted_run import InterruptedRun
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
@@ -58,24 +66,34 @@ class Result:
     registered: tracking.Registered
 
 
-def run(config: Config, output: str | Path = DEFAULT_OUTPUT, *, resume: bool = False) -> Result:
+def run(
+    config: Config,
+    output: str | Path = DEFAULT_OUTPUT,
+    *,
+    resume: bool = False,
+    processes: Processes | None = None,
+) -> Result:
     """Trains, evaluates, exports and registers one model.
 
-    Until the model is registered, ``<name>/training.pt`` holds where training
-    stands, as of the last epoch or of SIGINT.
+    Of several processes the first one runs this, the others :func:`assist`. Until
+    the model is registered, ``<name>/training.pt`` holds where training stands, as
+    of the last epoch or of SIGINT.
 
     Args:
         config: from :func:`tidegate.train.config.load`.
         output: folder that gets ``<name>/model.onnx`` and ``<name>/model.pt``.
         resume: go on from ``training.pt``, in the same MLflow run.
+        processes: those that train the model together; None: this one alone.
 
     Raises:
-        ValueError: configuration and data do not fit each other, or what is
-            to be resumed is not there or does not fit them.
+        ValueError: configuration and data do not fit each other, what is to be
+            resumed is not there or does not fit them, or there is no such device.
         TrainingError: training went astray.
         Interrupted: SIGINT stopped it, and it can be resumed.
         ParityError: ONNX Runtime disagrees with PyTorch; nothing was written.
     """
+    processes = processes or Processes()
+    compute = build_compute(config, processes)
     data = load_data(config)
     model = build_model(config, data)
     folder = Path(output) / config.name
@@ -87,8 +105,12 @@ def run(config: Config, output: str | Path = DEFAULT_OUTPUT, *, resume: bool = F
             stopped = InterruptedRun(tracked.id, training)
             interrupted_run.save(standing, config, data.digest(), stopped)
 
-        training = earlier.training if earlier else None
-        fitted = train(config, model, data, tracked, resume=training, save=save)
+        tracked.set_tag("device", str(compute))
+        tracked.set_tag("processes", str(processes.count))
+        training = processes.of_first(earlier.training if earlier else None)
+        fitted = train(
+            config, model, data, tracked, resume=training, save=save, processes=processes
+        )
         checkpoint.save(folder / "model.pt", config, model)
         evaluation = evaluate(config, model, data)
         report(config, evaluation, tracked)
@@ -97,6 +119,18 @@ def run(config: Config, output: str | Path = DEFAULT_OUTPUT, *, resume: bool = F
         registered = tracked.register(path, spec, config.registered_model, score(data, fitted))
     standing.unlink()
     return Result(config, data, model, fitted, evaluation, path, spec, tracked.id, registered)
+
+
+def assist(config: Config, processes: Processes) -> Fitted:
+    """Takes part in the training of a run whose first process is another one."""
+    data = load_data(config)
+    model = build_model(config, data)
+    training = processes.of_first(None)
+    return train(config, model, data, resume=training, save=_leave_it, processes=processes)
+
+
+def _leave_it(_: dict[str, Any]) -> None:
+    """The first process saves."""
 
 
 @contextmanager
@@ -128,8 +162,9 @@ def train(
     *,
     resume: Mapping[str, Any] | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
+    processes: Processes | None = None,
 ) -> Fitted:
-    """Fits a model; it then has the weights of its best epoch.
+    """Fits a model; it then has the weights of its best epoch, and is on the CPU.
 
     Args:
         config: of the run.
@@ -138,7 +173,9 @@ def train(
         tracked: where metrics and pictures of each epoch go; None: nowhere.
         resume: as :func:`tidegate.train.fit.fit` takes it.
         save: likewise.
+        processes: likewise.
     """
+    processes = processes or Processes()
     section, task = config.training, TASKS[config.task]
     torch.manual_seed(config.seed)
     coverage = begin_with_vectors(config, model)
@@ -148,7 +185,7 @@ def train(
             tracked.log_metrics({"vector_coverage": coverage})
         hooks.append(lambda epoch: tracked.log_metrics(epoch.metrics, epoch.number))
         hooks += task.after_epoch(config, model, data, tracked)
-    return fit(
+    fitted = fit(
         task.fit_task(config, model, data),
         build_optimization(config),
         epochs=section.epochs,
@@ -157,7 +194,21 @@ def train(
         title=config.name,
         resume=resume,
         save=save,
+        compute=build_compute(config, processes),
+        processes=processes,
     )
+    model.cpu()
+    return fitted
+
+
+def build_compute(config: Config, processes: Processes) -> Compute:
+    """Device and precision of ``[training]``.
+
+    Raises:
+        ValueError: there is no such device, or it has no such precision.
+    """
+    section = config.training
+    return Compute(choose_device(section.device, processes.local_rank), section.precision)
 
 
 def begin_with_vectors(config: Config, model: Model) -> float | None:

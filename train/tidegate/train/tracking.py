@@ -111,6 +111,10 @@ class Run:
         self._client.log_dict(self.id, dict(config), "config.json")
         mlflow.log_params(dict(parameters))
 
+    def set_tag(self, name: str, value: str) -> None:
+        """Sets a tag of the run."""
+        self._client.set_tag(self.id, name, value)
+
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Logs which data was used.
 

@@ -49,4 +49,10 @@ class TrainingConfig(Section):
         description="Likewise: a lane keeps its masks per sequence from segment to segment "
         "until its state is reset; false: new masks in each segment.",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a CUDA device where there is one, else the CPU."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="Of the products in training; fp16 on CUDA devices only."
+    )
     tokens: int = Field(default=2048, ge=1, description="Labelling: most tokens of a batch.")

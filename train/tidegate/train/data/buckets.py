@@ -50,6 +50,10 @@ class Batch(NamedTuple):
     sentence_labels: Tensor
     chars: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(*(one if one is None else one.to(device) for one in self))  # type: ignore[arg-type] # only chars may be None
+
 
 def buckets(lengths: Sequence[int], tokens: int, *, seed: int | None = None) -> list[list[int]]:
     """Groups sentences by length, so that little of a batch is padding.

@@ -42,6 +42,10 @@ class Segment(NamedTuple):
     reset: Tensor
     stretch: Tensor
 
+    def to(self, device: torch.device) -> "Segment":
+        """The same on a device."""
+        return Segment(*(one.to(device) for one in self))
+
 
 class Stretch(NamedTuple):
     """Rows ``start`` to before ``stop`` of a series."""

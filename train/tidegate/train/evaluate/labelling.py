@@ -170,11 +170,15 @@ def predict(model: Labeller, sentences: Sequence[Sentence], tokens: int = 4096) 
     encoded = [encode(model, one) for one in sentences]
     labels: dict[int, tuple[str, ...]] = {}
     whole: dict[int, str] = {}
-    for rows, batch in batches(encoded, tokens):
+    device = model.embedding.weight.device
+    for rows, on_cpu in batches(encoded, tokens):
+        batch = on_cpu.to(device)
         scores = model(batch.tokens, batch.lengths, batch.chars)
         best = model.decode(scores, batch.lengths)
         if best.labels is not None:
-            for row, numbers, length in zip(rows, best.labels, batch.lengths, strict=True):
+            for row, numbers, length in zip(
+                rows, best.labels.tolist(), on_cpu.lengths, strict=True
+            ):
                 labels[row] = tuple(model.label_names[number] for number in numbers[:length])
         if best.sentence_labels is not None:
             for row, number in zip(rows, best.sentence_labels.tolist(), strict=True):

@@ -1,14 +1,17 @@
 """The training loop, in plain torch."""
 
+from tidegate.train.fit.compute import Compute, choose_device
 from tidegate.train.fit.forecasting import ForecastingTask
 from tidegate.train.fit.interrupt import Interrupted
 from tidegate.train.fit.labelling import LabellingTask
 from tidegate.train.fit.language_modelling import LanguageModellingTask
 from tidegate.train.fit.loop import TrainingError, fit
 from tidegate.train.fit.optimization import Optimization
+from tidegate.train.fit.processes import Processes, ProcessGroup
 from tidegate.train.fit.task import Epoch, Fitted, Task
 
 __all__ = [
+    "Compute",
     "Epoch",
     "Fitted",
     "ForecastingTask",
@@ -16,7 +19,10 @@ __all__ = [
     "LabellingTask",
     "LanguageModellingTask",
     "Optimization",
+    "ProcessGroup",
+    "Processes",
     "Task",
     "TrainingError",
+    "choose_device",
     "fit",
 ]

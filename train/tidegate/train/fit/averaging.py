@@ -73,7 +73,10 @@ class NonMonotonicAveraging:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from another's :meth:`state_dict`."""
         self._metrics = list(state["metrics"])
-        self._mean = [mean.clone() for mean in state["mean"]]
+        devices = [weight.device for weight in self._model.parameters()]
+        self._mean = [
+            mean.to(device, copy=True) for mean, device in zip(state["mean"], devices, strict=False)
+        ]
         self._count = state["count"]
 
     @torch.no_grad()

@@ -66,7 +66,9 @@ class ForecastingTask:
         if not start:
             self._carried = None
         segments = sampler.segments(np.random.default_rng((self.seed, epoch)))
-        for segment in islice(segments, start, None):
+        device = model.target_scale.device
+        for on_cpu in islice(segments, start, None):
+            segment = on_cpu.to(device)
             initial = model.initial_state(len(segment.x))
             # Windows have no state of an earlier one to go on from.
             carried = self._carried if self.lookback is None else None
@@ -89,7 +91,7 @@ class ForecastingTask:
     def validate(self) -> dict[str, float]:
         """The pinball loss of the validation part, origin after origin."""
         tests = backtests(self.model, self.splits, "validation", self.warmup)
-        losses = [test.loss(self.model.target_scale.numpy()) for test in tests]
+        losses = [test.loss(self.model.target_scale.cpu().numpy()) for test in tests]
         return {self.monitor: float(np.mean(losses))}
 
     def state_dict(self) -> dict[str, Any]:
@@ -98,7 +100,8 @@ class ForecastingTask:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the state that another task's lanes carry."""
-        self._carried = None if state["carried"] is None else tuple(state["carried"])
+        carried, device = state["carried"], self.model.target_scale.device
+        self._carried = None if carried is None else tuple(one.to(device) for one in carried)
 
 
 def reset(state: States, initial: States, rows: Tensor) -> States:

@@ -24,10 +24,15 @@ class Interruption:
     """Takes the first SIGINT as a request; the second has its usual effect.
 
     Signals reach only the main thread; in any other, nothing changes.
+
+    Args:
+        is_patient: whether later ones are the same request. Processes that torchrun
+            started get one from the terminal and one from torchrun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_patient: bool = False) -> None:
         self.requested = False
+        self._is_patient = is_patient
 
     def __enter__(self) -> Self:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
@@ -46,4 +51,5 @@ class Interruption:
 
     def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
         self.requested = True
-        signal.signal(signal.SIGINT, self._previous)
+        if not self._is_patient:
+            signal.signal(signal.SIGINT, self._previous)

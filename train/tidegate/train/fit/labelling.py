@@ -55,7 +55,9 @@ class LabellingTask:
         train = self.sentences.train
         sentences = [encode(self.model, one) for one in train]
         seed = self.seed * 1_000_003 + epoch
-        for _, batch in islice(batches(sentences, self.tokens, seed=seed), start, None):
+        device = self.model.embedding.weight.device
+        for _, on_cpu in islice(batches(sentences, self.tokens, seed=seed), start, None):
+            batch = on_cpu.to(device)
             scores = self.model(batch.tokens, batch.lengths, batch.chars)
             yield self.model.loss(scores, batch.labels, batch.sentence_labels, batch.lengths)
 

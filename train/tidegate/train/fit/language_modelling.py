@@ -75,8 +75,11 @@ class LanguageModellingTask:
             self._carried = None
         generator = np.random.default_rng((self.seed, epoch)) if self.variable_bptt else None
         segments = text_segments(self.corpus.train, self.lanes, self.bptt, generator)
-        for tokens, targets in islice(segments, start, None):
-            numbers = epoch * _LANES + torch.arange(len(tokens)) if self.persistent_masks else None
+        device = self.model.bias.device
+        for pair in islice(segments, start, None):
+            tokens, targets = (one.to(device) for one in pair)
+            lanes = torch.arange(len(tokens), device=device)
+            numbers = epoch * _LANES + lanes if self.persistent_masks else None
             logits, states, hidden = self.model(tokens, None, self._carried, sequences=numbers)
             # The value goes on, the gradient ends here: this is the truncation.
             self._carried = tuple(tensor.detach() for tensor in states)
@@ -97,7 +100,8 @@ class LanguageModellingTask:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the state that another task's lanes carry."""
-        self._carried = None if state["carried"] is None else tuple(state["carried"])
+        carried, device = state["carried"], self.model.bias.device
+        self._carried = None if carried is None else tuple(one.to(device) for one in carried)
 
     def _activity(self, hidden: Tensor) -> Tensor:
         """What AR and TAR add, of the output [B, T, H] as the softmax sees it."""

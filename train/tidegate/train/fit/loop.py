@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tidegate.train.fit.averaging import NonMonotonicAveraging
+from tidegate.train.fit.compute import Compute
 from tidegate.train.fit.interrupt import Interrupted, Interruption
 from tidegate.train.fit.optimization import Optimization
+from tidegate.train.fit.processes import Processes
 from tidegate.train.fit.progress import Progress
 from tidegate.train.fit.state import TrainingState
 from tidegate.train.fit.stopping import EarlyStopping
@@ -32,6 +34,8 @@ def fit(
     title: str = "training",
     resume: Mapping[str, Any] | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
+    compute: Compute | None = None,
+    processes: Processes | None = None,
 ) -> Fitted:
     """Trains until the validation metric no longer improves.
 
@@ -44,32 +48,43 @@ def fit(
         title: of the progress bar.
         resume: what an earlier run gave to ``save``; this one goes on from there, to
             weights that are, on a CPU, bit for bit those of an uninterrupted run.
-        save: takes the state of training after every epoch, and at SIGINT.
+        save: takes the state of training after every epoch, and at SIGINT; of several
+            processes in the first one.
+        compute: device and precision; None: the CPU, fp32. The model is there
+            afterwards too.
+        processes: those that train this model together, of which every one calls
+            this; None: this one alone.
 
     Raises:
         TrainingError: the loss or the gradient is not finite, naming the step.
         Interrupted: SIGINT came, and the state was saved. Without ``save`` SIGINT
             has its usual effect.
     """
-    state = begin(task, optimization, epochs, patience)
+    compute, processes = compute or Compute(), processes or Processes()
+    task.model.to(compute.device)
+    state = begin(task, optimization, epochs, patience, compute)
     if resume is not None:
         state.load_state_dict(resume)
-    progress = Progress(title, epochs, task.monitor)
-    with progress, Interruption() if save else nullcontext() as interruption:
+    progress = Progress(title, epochs, task.monitor, is_shown=processes.is_first)
+    stop = Interruption(is_patient=processes.count > 1) if save else nullcontext()
+    with progress, processes.split(task.model), stop as interruption:
+
+        def keep() -> None:
+            if save and processes.is_first:
+                save(state.state_dict())
 
         def pause() -> None:
-            if save and interruption and interruption.requested:
-                save(state.state_dict())
+            if interruption and processes.any(interruption.requested):
+                keep()
                 raise Interrupted(state.epoch, state.step)
 
         while state.epoch <= epochs and not state.stopping.should_stop(state.epoch - 1):
             began = time.monotonic()
-            train_epoch(state, optimization.clip, pause)
-            epoch = validate_epoch(state, after_epoch)
+            train_epoch(state, optimization.clip, pause, processes)
+            epoch = validate_epoch(state, after_epoch, processes)
             state.seconds += time.monotonic() - began
             progress.advance(epoch.number, epoch.metrics, is_best=epoch.is_best)
-            if save:
-                save(state.state_dict())
+            keep()
             pause()
     best_epoch = state.stopping.restore()
     task.model.eval()
@@ -82,8 +97,14 @@ def fit(
     )
 
 
-def begin(task: Task, optimization: Optimization, epochs: int, patience: int) -> TrainingState:
-    """The state before the first step."""
+def begin(
+    task: Task,
+    optimization: Optimization,
+    epochs: int,
+    patience: int,
+    compute: Compute | None = None,
+) -> TrainingState:
+    """The state before the first step; the model is on the device."""
     higher_is_better = task.higher_is_better
     optimizer = optimization.build_optimizer(task.model)
     averaging = None
@@ -97,20 +118,29 @@ def begin(task: Task, optimization: Optimization, epochs: int, patience: int) ->
         optimization.build_schedule(optimizer, epochs, higher_is_better=higher_is_better),
         EarlyStopping(task.model, patience, higher_is_better=higher_is_better),
         averaging,
+        compute or Compute(),
     )
 
 
-def train_epoch(state: TrainingState, clip: float, after_step: Callable[[], None]) -> None:
+def train_epoch(
+    state: TrainingState, clip: float, after_step: Callable[[], None], processes: Processes
+) -> None:
     """Takes the steps that are left of the epoch under way."""
-    model = state.task.model
+    model, scaler = state.task.model, state.scaler
     model.train()
-    for loss in state.task.losses(state.epoch, state.step):
+    for loss in _computed(state):
         state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without a signature
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call] # torch leaves it without a signature
+        processes.average_gradients(model)
+        scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         value = float(loss.detach())
-        _check_finite(state.epoch, state.step + 1, value, float(norm))
-        state.optimizer.step()
+        # A scaler skips the step of a gradient that its scale made infinite.
+        _check_finite(
+            state.epoch, state.step + 1, value, 0.0 if scaler.is_enabled() else float(norm)
+        )
+        scaler.step(state.optimizer)
+        scaler.update()
         if state.averaging:
             state.averaging.after_step()
         state.step += 1
@@ -118,13 +148,28 @@ def train_epoch(state: TrainingState, clip: float, after_step: Callable[[], None
         after_step()
 
 
-def validate_epoch(state: TrainingState, after_epoch: Sequence[Callable[[Epoch], None]]) -> Epoch:
+def _computed(state: TrainingState) -> Iterator[Tensor]:
+    """The losses of the epoch under way, each computed when it is asked for, under autocast."""
+    losses = state.task.losses(state.epoch, state.step)
+    while True:
+        # Not around the step too: its products are of float32.
+        with state.compute.autocast():
+            loss = next(losses, None)
+        if loss is None:
+            return
+        yield loss
+
+
+def validate_epoch(
+    state: TrainingState, after_epoch: Sequence[Callable[[Epoch], None]], processes: Processes
+) -> Epoch:
     """Ends the epoch under way, with the mean of the weights where they are averaged."""
     task, averaging = state.task, state.averaging
     with averaging.applied() if averaging else nullcontext():
         task.model.eval()
         with torch.no_grad():
-            validated = task.validate()
+            # The first process's, so that all of them decide alike.
+            validated = processes.of_first(task.validate() if processes.is_first else {})
         score = validated[task.monitor]
         metrics = {"train_loss": state.total_loss / max(state.step, 1), **validated}
         epoch = Epoch(state.epoch, metrics, state.stopping.update(state.epoch, score))

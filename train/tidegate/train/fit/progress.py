@@ -23,14 +23,21 @@ class Progress:
         epochs: at most.
         monitor: the metric to show beside the training loss.
         console: where to; None: standard output.
+        is_shown: whether anything is.
     """
 
     def __init__(
-        self, title: str, epochs: int, monitor: str, console: Console | None = None
+        self,
+        title: str,
+        epochs: int,
+        monitor: str,
+        console: Console | None = None,
+        *,
+        is_shown: bool = True,
     ) -> None:
         self._title = title
         self._monitor = monitor
-        self._console = console or Console()
+        self._console = console or Console(quiet=not is_shown)
         self._epochs = epochs
         self._best = ""
         self._bar = Bar(

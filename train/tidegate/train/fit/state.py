@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from tidegate.train.fit.averaging import NonMonotonicAveraging
+from tidegate.train.fit.compute import Compute
 from tidegate.train.fit.schedules import Schedule
 from tidegate.train.fit.stopping import EarlyStopping
 from tidegate.train.fit.task import Epoch, Task
@@ -27,6 +30,8 @@ class TrainingState:
         schedule: of the learning rate.
         stopping: holds the best weights.
         averaging: of the weights; None: no averaging.
+        compute: device and precision.
+        scaler: of the gradients.
         history: epochs that have ended.
         epoch: the one under way, from 1.
         step: steps of it that are done.
@@ -39,11 +44,17 @@ class TrainingState:
     schedule: Schedule
     stopping: EarlyStopping
     averaging: NonMonotonicAveraging | None
+    compute: Compute = field(default_factory=Compute)
+    scaler: GradScaler = field(init=False)
     history: list[Epoch] = field(default_factory=list)
     epoch: int = 1
     step: int = 0
     total_loss: float = 0.0
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begins with a scale of its own."""
+        self.scaler = self.compute.build_scaler()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and texts in dicts and lists, for ``torch.save``."""
@@ -55,7 +66,8 @@ class TrainingState:
             "schedule": self.schedule.state_dict(),
             "stopping": self.stopping.state_dict(),
             "averaging": self.averaging.state_dict() if self.averaging else None,
-            "generator": torch.get_rng_state(),
+            "scaler": self.scaler.state_dict(),
+            "generators": self._generators(),
             "history": [[one.number, one.metrics, one.is_best] for one in self.history],
             "epoch": self.epoch,
             "step": self.step,
@@ -74,10 +86,20 @@ class TrainingState:
         self.stopping.load_state_dict(state["stopping"])
         if self.averaging:
             self.averaging.load_state_dict(state["averaging"])
-        torch.set_rng_state(state["generator"])
+        self.scaler.load_state_dict(state["scaler"])
+        cpu, *cuda = state["generators"]
+        torch.set_rng_state(cpu)
+        if cuda and self.compute.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda[0], self.compute.device)
         self.history = [Epoch(*one) for one in state["history"]]
         self.epoch, self.step = state["epoch"], state["step"]
         self.total_loss, self.seconds = state["total_loss"], state["seconds"]
+
+    def _generators(self) -> list[Tensor]:
+        """The states of torch's generators: the CPU's, and the device's if it has one."""
+        device = self.compute.device
+        of_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+        return [torch.get_rng_state(), *of_device]
 
     def _recurrent(self) -> list[Recurrent]:
         return [one for one in self.task.model.modules() if isinstance(one, Recurrent)]
