@@ -103,6 +103,22 @@ def offset_forecaster() -> Forecaster:
     return model
 
 
+def segmented_forecaster() -> Forecaster:
+    """Steps over three observations, and each feature is a series of its own."""
+    values = np.random.default_rng(1).normal(size=(50, 3)).cumsum(axis=0)
+    return Forecaster(
+        recurrent("gru", input_size=3),
+        features=("level", "temperature", "load"),
+        targets=("level", "temperature", "load"),
+        horizon=2,
+        quantile_levels=(0.1, 0.5, 0.9),
+        scaler=StandardScaler.fit(values, (True, False, True)),
+        frequency="h",
+        segment=3,
+        channel_independent=True,
+    )
+
+
 _COUNTS: dict[str, Any] = {"head": NegativeBinomialHead, "largest_count": 127}
 _SENTENCES: dict[str, Any] = {"sentence_label_names": ("order", "remark")}
 _ZONED: dict[str, Any] = {"regularizers": [Zoneout(cell=0.3, hidden=0.2)]}
@@ -126,6 +142,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "forecaster-gru-offsets": offset_forecaster,
     "forecaster-lstm-student-t": lambda: forecaster("lstm", head={"head": StudentTHead}),
     "forecaster-gru-negative-binomial": lambda: forecaster("gru", head=_COUNTS),
+    "forecaster-gru-segments": segmented_forecaster,
     "labeller-lstm": lambda: labeller(bidirectional=False),
     "labeller-lstm-bidirectional": lambda: labeller(bidirectional=True),
     "language-model-lstm-tied": lambda: language_model("lstm", tied=True),

@@ -68,6 +68,33 @@ def small_forecaster(
     ).eval()
 
 
+def segmented_forecaster(
+    cell: str = "gru",
+    *,
+    segment: int = 4,
+    channel_independent: bool = False,
+    head: str = "quantile",
+    **arguments: Any,
+) -> Forecaster:
+    """Two layers that step over segments; forecasts all of three features over four steps."""
+    torch.manual_seed(1)
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(200, 3)).cumsum(axis=0) * [1.0, 0.1, 5.0] + [300.0, 10.0, 500.0]
+    width = segment * (1 if channel_independent else 3)
+    return Forecaster(
+        Recurrent(cell, width, 8, 2, **arguments),  # type: ignore[arg-type]  # names from FLAVOURS
+        features=FEATURES,
+        targets=FEATURES,
+        horizon=4,
+        quantile_levels=(0.1, 0.5, 0.9),
+        scaler=StandardScaler.fit(values, (True, True, False)),
+        frequency="h",
+        segment=segment,
+        channel_independent=channel_independent,
+        **HEADS[head],
+    ).eval()
+
+
 def zoned_forecaster(cell: str = "gru") -> Forecaster:
     """A forecaster whose inference is an expectation."""
     return small_forecaster(cell, regularizers=[Zoneout(cell=0.3, hidden=0.2)])

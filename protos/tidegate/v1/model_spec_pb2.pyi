@@ -318,10 +318,18 @@ class ForecastSpec(google.protobuf.message.Message):
     QUANTILE_LEVELS_FIELD_NUMBER: builtins.int
     SCALER_FIELD_NUMBER: builtins.int
     HEAD_FIELD_NUMBER: builtins.int
+    SEGMENT_FIELD_NUMBER: builtins.int
+    CHANNEL_INDEPENDENT_FIELD_NUMBER: builtins.int
     horizon: builtins.int
     """Steps ahead, from 1 to horizon."""
     frequency: builtins.str
     """pandas' offset alias of the time between two observations."""
+    segment: builtins.int
+    """Observations that one step of the network reads; it goes on from its state
+    of as many steps ago, and the states of all of them are carried. 0 is 1.
+    """
+    channel_independent: builtins.bool
+    """Whether each feature is a series of its own, read with the same weights."""
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Feature]: ...
     @property
@@ -346,9 +354,11 @@ class ForecastSpec(google.protobuf.message.Message):
         quantile_levels: collections.abc.Iterable[builtins.float] | None = ...,
         scaler: Global___Scaler | None = ...,
         head: Global___Head | None = ...,
+        segment: builtins.int = ...,
+        channel_independent: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["head", b"head", "scaler", b"scaler"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["features", b"features", "frequency", b"frequency", "head", b"head", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "scaler", b"scaler", "targets", b"targets"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["channel_independent", b"channel_independent", "features", b"features", "frequency", b"frequency", "head", b"head", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "scaler", b"scaler", "segment", b"segment", "targets", b"targets"]) -> None: ...
 
 Global___ForecastSpec: typing_extensions.TypeAlias = ForecastSpec
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tidegate.train.arguments import check_choice
+from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.combination import check_reads_numbers
 from tidegate.train.heads import (
     Distribution,
@@ -21,6 +21,7 @@ from tidegate.train.heads import (
 )
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.scaler import Scaler
+from tidegate.train.segments import Segments, States
 
 
 class SeriesFormat(NamedTuple):
@@ -54,6 +55,11 @@ class Forecaster(nn.Module):
         scaler: fitted to the training part.
         frequency: pandas' offset alias of the time between two observations.
         units: one for each feature; empty: none has a unit.
+        segment: observations that a step of the network reads; see :mod:`segments`.
+        channel_independent: whether each feature is a series of its own, read and
+            forecast with the same weights; every feature is a target then.
+        loss_scale: of each target, so that they count alike in the loss; empty: the
+            scaler's, which for a differenced target is that of its changes.
         head: a kind of head.
         **options: of the head, such as ``largest_count``.
 
@@ -71,6 +77,7 @@ class Forecaster(nn.Module):
     differenced: Tensor
     level: Tensor
     target_index: Tensor
+    loss_scale: Tensor
     offsets: Tensor
 
     def __init__(
@@ -84,17 +91,27 @@ class Forecaster(nn.Module):
         scaler: Scaler,
         frequency: str,
         units: Sequence[str] = (),
+        segment: int = 1,
+        channel_independent: bool = False,
+        loss_scale: Sequence[float] = (),
         head: type[Head] = QuantileHead,
         **options: Any,  # noqa: ANN401 # each head has its own
     ) -> None:
         super().__init__()
-        _check_network(recurrent, len(features))
+        check_positive("segment", segment)
+        self.segments = Segments(segment, channel_independent)
+        _check_network(recurrent, len(features), self.segments.input_size(len(features)))
         check_reads_numbers(recurrent.regularizers)
         for target in targets:
             check_choice("targets", target, features)
+        if channel_independent and tuple(targets) != tuple(features):
+            raise ValueError(
+                f"targets={list(targets)} with channel_independent=True: each feature is forecast "
+                f"from itself; give the features {list(features)}"
+            )
         self.recurrent = recurrent
         shape = Shape(horizon, len(targets), tuple(quantile_levels))
-        self.head = head(recurrent.output_size, shape, **options)
+        self.head = head(recurrent.output_size, shape, shared=channel_independent, **options)
         self.format = SeriesFormat(
             tuple(features),
             tuple(units) or ("",) * len(features),
@@ -108,6 +125,8 @@ class Forecaster(nn.Module):
             ("level", scaler.level),
         ):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32))
+        scale_of_loss = loss_scale or [float(scaler.scale[features.index(t)]) for t in targets]
+        self.register_buffer("loss_scale", torch.tensor(scale_of_loss, dtype=torch.float32))
         self.register_buffer("target_index", torch.tensor([features.index(t) for t in targets]))
         if head is NegativeBinomialHead and not (self.target_level > 0).all():
             raise ValueError(
@@ -141,14 +160,23 @@ class Forecaster(nn.Module):
         """Whether the state holds the last observation, for differencing."""
         return bool(self.differenced.any())
 
+    @property
+    def reads_segments(self) -> bool:
+        """Whether a step of the network is more, or less, than an observation."""
+        return self.segments != Segments(1, channel_independent=False)
+
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         """The state before the first observation of each row."""
-        width = (self.recurrent.num_layers, batch, self.recurrent.hidden_size)
-        names = ("h", "c") if self.recurrent.cell == "lstm" else ("h",)
-        states = tuple(self.scale.new_zeros(width) for _ in names)
+        features = len(self.scale)
+        if self.reads_segments:
+            states = self.segments.initial_state(self.recurrent, batch, features)
+        else:
+            width = (self.recurrent.num_layers, batch, self.recurrent.hidden_size)
+            names = ("h", "c") if self.recurrent.cell == "lstm" else ("h",)
+            states = tuple(self.scale.new_zeros(width) for _ in names)
         if not self.carries_last_value:
             return states
-        nothing = torch.full((1, batch, len(self.scale)), torch.nan, device=self.scale.device)
+        nothing = torch.full((1, batch, features), torch.nan, device=self.scale.device)
         return (*states, nothing)
 
     def forward(
@@ -179,7 +207,7 @@ class Forecaster(nn.Module):
             distribution: of :meth:`distribution`.
             y: raw values [B, T, horizon, K]; NaN takes no part.
         """
-        return self.head.loss(distribution, y, self.target_scale)
+        return self.head.loss(distribution, y, self.loss_scale)
 
     def distribution(
         self,
@@ -199,21 +227,16 @@ class Forecaster(nn.Module):
 
         Returns:
             The head's tensors by name, without meaning in padding, and the state
-            after each row's last observation: h (and c) [L, B, H], then x_previous
-            [1, B, F] if a feature is differenced.
+            after each row's last observation: h (and c) [L, B, H], or those of
+            :class:`Segments`, then x_previous [1, B, F] if a feature is differenced.
         """
         states = list(self.initial_state(len(x)) if state is None else state)
         if lengths is not None:
             padding = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
             x = x.masked_fill(padding[:, :, None], 0.0)
         x_previous = states.pop() if self.carries_last_value else None
-        hidden, new = self.recurrent(
-            self._standardized(x, x_previous),
-            lengths,
-            states[0] if len(states) == 1 else (states[0], states[1]),
-            sequences=sequences,
-        )
-        new_states = (new,) if isinstance(new, Tensor) else new
+        reads = self._standardized(x, x_previous)
+        hidden, new_states = self._run(reads, lengths, tuple(states), sequences)
         if x_previous is not None:
             new_states = (*new_states, _last(x, lengths)[None])
         frame = Frame(x[:, :, self.target_index], self.target_scale, self.target_level)
@@ -225,6 +248,15 @@ class Forecaster(nn.Module):
         read = self.center + self.scale * noise
         walk = self.level + read.cumsum(dim=1)
         return torch.where(self.differenced.bool(), walk, read)
+
+    def _run(
+        self, reads: Tensor, lengths: Tensor | None, states: States, sequences: Tensor | None
+    ) -> tuple[Tensor, States]:
+        if self.reads_segments:
+            return self.segments.run(self.recurrent, reads, lengths, states, sequences)
+        state = states[0] if len(states) == 1 else (states[0], states[1])
+        hidden, new = self.recurrent(reads, lengths, state, sequences=sequences)
+        return hidden, (new,) if isinstance(new, Tensor) else new
 
     def _standardized(self, x: Tensor, x_previous: Tensor | None) -> Tensor:
         if x_previous is not None:
@@ -242,14 +274,14 @@ def _last(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x[torch.arange(len(x), device=x.device), lengths.to(x.device).long() - 1]
 
 
-def _check_network(recurrent: Recurrent, features: int) -> None:
+def _check_network(recurrent: Recurrent, features: int, width: int) -> None:
     if recurrent.bidirectional:
         raise ValueError(
             "recurrent.bidirectional=True in a forecaster: the future is not known there, so only "
             "the past may be used; set bidirectional=False"
         )
-    if recurrent.input_size != features or not recurrent.batch_first:
+    if recurrent.input_size != width or not recurrent.batch_first:
         raise ValueError(
             f"recurrent.input_size={recurrent.input_size}, batch_first={recurrent.batch_first}; "
-            f"a forecaster of {features} features takes {features} and True"
+            f"a forecaster of {features} features takes {width} and True"
         )

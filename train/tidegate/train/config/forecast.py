@@ -1,6 +1,7 @@
 """``[forecast]``: what a forecast says."""
 
 from itertools import pairwise
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -19,6 +20,11 @@ class ForecastConfig(Section):
     )
     largest_count: int = Field(
         default=1023, ge=1, le=65_535, description="Negative binomial: no quantile is above it."
+    )
+    loss_units: Literal["reads", "values"] = Field(
+        default="reads",
+        description="Of the loss: standard deviations of what is read of a target (its changes, "
+        "where it is differenced), or of its values.",
     )
     season: int | None = Field(
         default=None, ge=1, description="Rows of a season; None: by frequency."

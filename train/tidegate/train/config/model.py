@@ -50,6 +50,12 @@ class ModelConfig(Section):
     bidirectional: bool = False
     merge: Literal["concat", "sum"] = "concat"
     reset_after: bool = Field(default=True, description="GRU: torch's flavour; false: the paper's.")
+    segment: int = Field(
+        default=1, ge=1, le=1024, description="Forecasting: observations that a step reads."
+    )
+    channel_independent: bool = Field(
+        default=False, description="Forecasting: each feature a series of its own, same weights."
+    )
     embedding_size: int = Field(default=64, ge=1, le=8192, description="Of words and other tokens.")
     embedding_std: float | None = Field(
         default=None,

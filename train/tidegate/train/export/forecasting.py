@@ -15,6 +15,7 @@ from tidegate.train.export.graph import GraphBuilder
 from tidegate.train.export.heads import add_head
 from tidegate.train.export.joints import state_inputs, state_outputs
 from tidegate.train.export.layers import add_causal_stack
+from tidegate.train.export.segments import add_segments, segment_inputs, segment_outputs
 from tidegate.train.export.weights import to_numpy
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import NegativeBinomialHead, QuantileHead
@@ -30,22 +31,31 @@ def build_forecaster(model: Forecaster) -> GraphBuilder:
     features = len(model.format.features)
     x = graph.input("x", "float32", ("batch", "time", features))
     lengths = graph.input("lengths", "int32", ("batch",))
-    states = state_inputs(graph, recurrent)
+    segmented = model.reads_segments
+    states = segment_inputs(graph, model) if segmented else state_inputs(graph, recurrent)
     read = graph.transpose(x, (1, 0, 2))
     if model.carries_last_value:
         x_previous = graph.input("x_previous", "float32", (1, "batch", features))
         known = graph.add("Concat", x_previous, read, axis=0)
         read = _changed(graph, model, read, known)
     centered = graph.add("Sub", read, graph.constant(to_numpy(model.center)))
-    reading = _reading(recurrent, model.scale)
-    hidden, new = add_causal_stack(graph, reading, centered, lengths, states)
+    if segmented:
+        # Reads are state too, and so in PyTorch's units.
+        standardized = graph.add("Div", centered, graph.constant(to_numpy(model.scale)))
+        hidden, new = add_segments(graph, model, standardized, lengths, states)
+    else:
+        reading = _reading(recurrent, model.scale)
+        hidden, new = add_causal_stack(graph, reading, centered, lengths, states)
     quantiles, parameters = add_head(graph, model, hidden, x)
     shape = (model.horizon, len(model.format.targets))
     axes = ("batch", "time", *shape, len(model.quantile_levels))
     graph.output(quantiles, "quantiles", "float32", axes)
     for name, value in parameters.items():
         graph.output(value, name, "float32", ("batch", "time", *shape))
-    state_outputs(graph, recurrent, new)
+    if segmented:
+        segment_outputs(graph, model, new)
+    else:
+        state_outputs(graph, recurrent, new)
     if model.carries_last_value:
         last = _last(graph, known, lengths, features)
         graph.output(last, "x_previous_next", "float32", (1, "batch", features))

@@ -33,7 +33,7 @@ def add_head(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> Hea
     Args:
         graph: to add to.
         model: the forecaster.
-        hidden: [B, T, H], or [B, T, 1, H].
+        hidden: [B, T, 1, H], for a shared map [B, T, K, H].
         x: raw observations, [B, T, F].
 
     Raises:
@@ -78,7 +78,7 @@ def _absolute(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> st
     slopes = [1.0] + [-1.0] * (columns - 1)
     raw = _linear(graph, model, hidden)
     if columns > 1:
-        repeats = model.horizon * model.head.shape.targets
+        repeats = len(model.head.linear.bias) // columns
         raw = graph.add("PRelu", raw, graph.constant(np.tile(slopes, repeats)))
     parts = _by_target(graph, model, raw)
     if columns > 1:
@@ -139,8 +139,10 @@ def _negative_binomial(
 
 
 def _linear(graph: GraphBuilder, model: Forecaster, hidden: str) -> str:
-    """[B, T, 1, horizon * K * columns]."""
-    rows, linear = column_scale(model), model.head.linear
+    """[B, T, 1, horizon * K * columns], of a shared map [B, T, K, horizon * columns]."""
+    linear = model.head.linear
+    # A map that serves all targets is in no target's units.
+    rows = np.ones(1, np.float32) if model.head.shared else column_scale(model)
     weight, bias = to_numpy(linear.weight) * rows[:, None], to_numpy(linear.bias) * rows
     product = graph.add("MatMul", hidden, graph.constant(weight.T, name="head_W"))
     return graph.add("Add", product, graph.constant(bias, name="head_B"))
@@ -148,8 +150,13 @@ def _linear(graph: GraphBuilder, model: Forecaster, hidden: str) -> str:
 
 def _by_target(graph: GraphBuilder, model: Forecaster, raw: str) -> str:
     """[B, T, horizon, K, columns]."""
-    shape = model.head.shape
-    return graph.reshape(raw, (0, 0, shape.horizon, shape.targets, model.head.columns))
+    head = model.head
+    horizon, targets = head.shape.horizon, head.shape.targets
+    if not head.shared:
+        return graph.reshape(raw, (0, 0, horizon, targets, head.columns))
+    parts = graph.reshape(raw, (0, 0, targets, horizon, head.columns))
+    scale = column_scale(model).reshape(horizon, targets, head.columns)
+    return graph.add("Mul", graph.transpose(parts, (0, 1, 3, 2, 4)), graph.constant(scale[0]))
 
 
 def _last_value(graph: GraphBuilder, model: Forecaster, x: str) -> str:

@@ -137,7 +137,7 @@ def _draw(model: nn.Module, spec: pb.ModelSpec, case: Case, generator: torch.Gen
     for state in spec.states:
         shape = [case.batch if axis == -1 else axis for axis in state.shape]
         inputs[state.input] = np.full(shape, state.initial_value, np.float32)
-        if case.with_state and state.input in ("h", "c"):
+        if case.with_state and state.input in ("h", "c", "reads"):
             inputs[state.input] = torch.empty(shape).uniform_(-1, 1, generator=generator).numpy()
         elif case.with_state:
             before = values[None, :, 0] if values.shape[1] == 1 else values[None, :, 1]

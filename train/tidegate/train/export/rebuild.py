@@ -40,6 +40,7 @@ from tidegate.train.rates import from_named
 from tidegate.train.recurrent import CellName, Recurrent
 from tidegate.train.regularizers import REGULARIZERS, Regularizer
 from tidegate.train.scaler import StandardScaler
+from tidegate.train.segments import Segments
 from tidegate.v1 import model_spec_pb2 as pb
 
 _CELLS: dict[int, CellName] = {pb.CELL_LSTM: "lstm", pb.CELL_GRU: "gru", pb.CELL_RNN: "rnn"}
@@ -187,8 +188,9 @@ def _step(recurrent: Recurrent, weights: _Weights, suffix: str) -> tuple[Array, 
 def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
     forecast, scaler = spec.forecast, spec.forecast.scaler
     features = [feature.name for feature in forecast.features]
+    segments = Segments(max(1, forecast.segment), forecast.channel_independent)
     model = Forecaster(
-        _recurrent(spec, weights, input_size=len(features)),
+        _recurrent(spec, weights, input_size=segments.input_size(len(features))),
         features=features,
         targets=forecast.targets,
         horizon=forecast.horizon,
@@ -201,15 +203,19 @@ def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
         ),
         frequency=forecast.frequency,
         units=[feature.unit for feature in forecast.features],
+        segment=segments.length,
+        channel_independent=segments.channel_independent,
         **_head_options(forecast.head),
     )
     # The graph holds 1 / scale in the first weights, and the targets' scale in the head.
     with torch.no_grad():
-        model.recurrent.weights(0, 0).weight_ih.mul_(model.scale)
+        if not model.reads_segments:
+            model.recurrent.weights(0, 0).weight_ih.mul_(model.scale)
         _fill_head(model.head.linear, weights)
-        rows = torch.from_numpy(column_scale(model))
-        model.head.linear.weight.div_(rows[:, None])
-        model.head.linear.bias.div_(rows)
+        if not model.head.shared:
+            rows = torch.from_numpy(column_scale(model))
+            model.head.linear.weight.div_(rows[:, None])
+            model.head.linear.bias.div_(rows)
     if "quantile_offsets" in weights:
         model.offsets.copy_(torch.from_numpy(weights["quantile_offsets"].copy()))
     if isinstance(model.head, StudentTHead):

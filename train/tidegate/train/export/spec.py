@@ -150,6 +150,8 @@ _AXES: dict[str, tuple[str, ...]] = {
     "x": ("batch", "time", "features"),
     "x_previous": ("one", "batch", "features"),
     "x_previous_next": ("one", "batch", "features"),
+    "reads": ("reads", "batch", "features"),
+    "reads_next": ("reads", "batch", "features"),
     "h": _STATE_AXES,
     "c": _STATE_AXES,
     "h_next": _STATE_AXES,
@@ -192,6 +194,8 @@ def _forecast(model: Forecaster) -> pb.ForecastSpec:
             level=model.level.tolist(),
         ),
         head=_head(model.head),
+        segment=model.segments.length if model.segments.length > 1 else 0,
+        channel_independent=model.segments.channel_independent,
     )
 
 

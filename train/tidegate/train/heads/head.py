@@ -51,6 +51,8 @@ class Head(nn.Module, ABC):
         input_size: H.
         shape: what is forecast.
         columns: of the linear map for each step ahead and target.
+        shared: whether one map serves all targets, each with a hidden state of its
+            own.
 
     Raises:
         ValueError: the shape is out of range.
@@ -58,20 +60,22 @@ class Head(nn.Module, ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, input_size: int, shape: Shape, columns: int) -> None:
+    def __init__(self, input_size: int, shape: Shape, columns: int, *, shared: bool) -> None:
         super().__init__()
         check_positive("horizon", shape.horizon)
         check_levels(shape.quantile_levels)
         self.shape = shape
         self.columns = columns
-        self.linear = nn.Linear(input_size, shape.horizon * shape.targets * columns)
+        self.shared = shared
+        maps = 1 if shared else shape.targets
+        self.linear = nn.Linear(input_size, shape.horizon * maps * columns)
 
     @abstractmethod
     def forward(self, hidden: Tensor, frame: Frame) -> Distribution:
         """The distribution after each step.
 
         Args:
-            hidden: [B, T, H].
+            hidden: [B, T, H], of a shared map [B, T, K, H].
             frame: of the same steps.
         """
 
@@ -92,7 +96,10 @@ class Head(nn.Module, ABC):
     def _raw(self, hidden: Tensor) -> Tensor:
         """The linear map, [B, T, horizon, K, columns]."""
         raw: Tensor = self.linear(hidden)
-        return raw.view(*hidden.shape[:2], self.shape.horizon, self.shape.targets, self.columns)
+        if self.shared:
+            by_target = raw.view(*raw.shape[:3], self.shape.horizon, self.columns)
+            return by_target.transpose(2, 3)
+        return raw.view(*raw.shape[:2], self.shape.horizon, self.shape.targets, self.columns)
 
 
 def check_levels(levels: Sequence[float]) -> None:

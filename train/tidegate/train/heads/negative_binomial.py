@@ -56,12 +56,15 @@ class NegativeBinomialHead(Head):
         input_size: H.
         shape: what is forecast.
         largest_count: no quantile is above it; rounded up to 2^n - 1.
+        shared: as for :class:`Head`.
     """
 
     name: ClassVar[str] = "negative_binomial"
 
-    def __init__(self, input_size: int, shape: Shape, largest_count: int = 1023) -> None:
-        super().__init__(input_size, shape, columns=1)
+    def __init__(
+        self, input_size: int, shape: Shape, largest_count: int = 1023, *, shared: bool = False
+    ) -> None:
+        super().__init__(input_size, shape, columns=1, shared=shared)
         check_positive("largest_count", largest_count)
         self.largest_count = 2 ** largest_count.bit_length() - 1
         first = torch.full((shape.targets,), _FIRST_DISPERSION)

@@ -31,14 +31,17 @@ class QuantileHead(Head):
         steps: what makes a step of a number. "absolute" is its absolute value:
             one node in the graph, exact, and with a gradient everywhere.
             "squareplus" is smooth, and takes six nodes more.
+        shared: as for :class:`Head`.
     """
 
     name: ClassVar[str] = "quantile"
     spread: Tensor
     levels: Tensor
 
-    def __init__(self, input_size: int, shape: Shape, steps: Steps = "absolute") -> None:
-        super().__init__(input_size, shape, columns=len(shape.quantile_levels))
+    def __init__(
+        self, input_size: int, shape: Shape, steps: Steps = "absolute", *, shared: bool = False
+    ) -> None:
+        super().__init__(input_size, shape, columns=len(shape.quantile_levels), shared=shared)
         check_choice("steps", steps, STEPS)
         self.steps = steps
         self.register_buffer("spread", spread(shape.quantile_levels), persistent=False)

@@ -39,12 +39,13 @@ class StudentTHead(Head):
     Args:
         input_size: H.
         shape: what is forecast.
+        shared: as for :class:`Head`.
     """
 
     name: ClassVar[str] = "student_t"
 
-    def __init__(self, input_size: int, shape: Shape) -> None:
-        super().__init__(input_size, shape, columns=2)
+    def __init__(self, input_size: int, shape: Shape, *, shared: bool = False) -> None:
+        super().__init__(input_size, shape, columns=2, shared=shared)
         first = torch.full((shape.horizon, shape.targets), _FIRST_DF)
         self.raw_df = nn.Parameter(torch.log(torch.expm1(first)))
 

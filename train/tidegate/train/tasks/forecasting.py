@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
@@ -16,6 +17,7 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead
 from tidegate.train.heads.negative_binomial import check_counts
 from tidegate.train.scaler import find_scaler
+from tidegate.train.segments import Segments
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition
 from tidegate.train.tasks.recurrent import build_recurrent
 from tidegate.train.tasks.series import load_series
@@ -32,8 +34,9 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
     def build_model(self, config: Config, data: Panel) -> Forecaster:
         warn_if_deep(config.model.num_layers, sum(map(len, data.train)))
         differenced = data.columns(config.dataset.differenced)
+        segments = Segments(config.model.segment, config.model.channel_independent)
         return Forecaster(
-            build_recurrent(config, len(data.features)),
+            build_recurrent(config, segments.input_size(len(data.features))),
             features=data.features,
             units=data.units,
             targets=data.targets,
@@ -46,6 +49,9 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
                 data.features,
             ),
             frequency=data.frequency,
+            segment=segments.length,
+            channel_independent=segments.channel_independent,
+            loss_scale=_loss_scale(config, data),
             head=HEADS[config.forecast.head],
             **_head_options(config, data),
         )
@@ -106,3 +112,13 @@ def _head_options(config: Config, data: Panel) -> dict[str, Any]:
         for one in data.train:
             check_counts(target, one.values[:, column])
     return {"largest_count": config.forecast.largest_count}
+
+
+def _loss_scale(config: Config, data: Panel) -> list[float]:
+    """Standard deviations of the targets' values in the training parts; empty: the scaler's."""
+    if config.forecast.loss_units == "reads":
+        return []
+    columns = data.columns(data.targets)
+    values = np.concatenate([one.values[:, columns] for one in data.train])
+    deviations: list[float] = np.nanstd(values, axis=0).tolist()
+    return deviations
