@@ -146,6 +146,17 @@ class Forecaster(nn.Module):
         return self.head.shape.quantile_levels
 
     @property
+    def middle(self) -> int:
+        """Position of the level nearest the median."""
+        levels = self.quantile_levels
+        return min(range(len(levels)), key=lambda index: abs(levels[index] - 0.5))
+
+    @property
+    def can_cross(self) -> bool:
+        """Whether the offsets bring two quantiles nearer to each other."""
+        return bool((self.offsets.diff(dim=-1) < 0).any())
+
+    @property
     def target_scale(self) -> Tensor:
         """Standard deviation of what the network reads of each target, [K]."""
         return self.scale[self.target_index]
@@ -197,8 +208,18 @@ class Forecaster(nn.Module):
         return self.quantiles(distribution), new
 
     def quantiles(self, distribution: Distribution) -> Tensor:
-        """The quantiles of a distribution, with their offsets, [B, T, horizon, K, Q]."""
-        return self.head.quantiles(distribution) + self.offsets
+        """The quantiles of a distribution, with their offsets, [B, T, horizon, K, Q].
+
+        Offsets that bring quantiles nearer to each other could make them cross. So
+        from the middle outward none lies nearer to the middle than the one before.
+        """
+        moved = self.head.quantiles(distribution) + self.offsets
+        if not self.can_cross:
+            return moved
+        middle = self.middle
+        low = moved[..., : middle + 1].flip(-1).cummin(dim=-1).values.flip(-1)
+        high = moved[..., middle:].cummax(dim=-1).values
+        return torch.cat([low, high[..., 1:]], dim=-1)
 
     def loss(self, distribution: Distribution, y: Tensor) -> Tensor:
         """What training minimizes.

@@ -198,6 +198,7 @@ def train(
         processes=processes,
     )
     model.cpu()
+    task.after_fit(config, model, data)
     return fitted
 
 

@@ -1,9 +1,9 @@
 """``[forecast]``: what a forecast says."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tidegate.train.config.section import Section
 from tidegate.train.heads import HeadName
@@ -26,6 +26,10 @@ class ForecastConfig(Section):
         description="Of the loss: standard deviations of what is read of a target (its changes, "
         "where it is differenced), or of its values.",
     )
+    conformal: bool = Field(
+        default=False,
+        description="After training, move the quantiles until they hold on the validation part.",
+    )
     season: int | None = Field(
         default=None, ge=1, description="Rows of a season; None: by frequency."
     )
@@ -37,6 +41,15 @@ class ForecastConfig(Section):
     warmup: int | None = Field(
         default=None, ge=0, description="Rows read before a part is scored in training; None: all."
     )
+
+    @model_validator(mode="after")
+    def _counts_are_not_moved(self) -> Self:
+        if self.conformal and self.head == "negative_binomial":
+            raise ValueError(
+                "conformal = true with head = 'negative_binomial': a count that is moved may fall "
+                "below 0; leave conformal out, or take head = 'quantile'"
+            )
+        return self
 
     @field_validator("quantile_levels")
     @classmethod

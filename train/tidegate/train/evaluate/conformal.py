@@ -10,11 +10,30 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from tidegate.train.evaluate.backtest import Backtest
+from tidegate.train.data.series import SeriesSplit
+from tidegate.train.evaluate.backtest import Backtest, backtests
+from tidegate.train.forecaster import Forecaster
 
 Values = NDArray[np.float64]
+
+
+def calibrate(model: Forecaster, splits: Sequence[SeriesSplit], warmup: int | None = None) -> None:
+    """Gives a trained forecaster the offsets that its validation parts ask for.
+
+    Args:
+        model: to calibrate; offsets it has are forgotten.
+        splits: the series.
+        warmup: rows read before the validation part; None: all of them.
+
+    Raises:
+        ValueError: the validation parts are too short.
+    """
+    model.offsets.zero_()
+    offsets = conformal_offsets(backtests(model, splits, "validation", warmup))
+    model.offsets.copy_(torch.from_numpy(offsets))
 
 
 def conformal_offsets(tests: Sequence[Backtest]) -> Values:

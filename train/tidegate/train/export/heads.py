@@ -53,7 +53,21 @@ def add_head(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> Hea
     if not model.offsets.any():
         return values
     offsets = graph.constant(to_numpy(model.offsets), name="quantile_offsets")
-    return values._replace(quantiles=graph.add("Add", values.quantiles, offsets))
+    moved = graph.add("Add", values.quantiles, offsets)
+    return values._replace(quantiles=_ascending(graph, model, moved))
+
+
+def _ascending(graph: GraphBuilder, model: Forecaster, quantiles: str) -> str:
+    """From the middle outward none lies nearer to the middle than the one before."""
+    if not model.can_cross:
+        return quantiles
+    levels, middle = len(model.quantile_levels), model.middle
+    parts = graph.split(quantiles, [1] * levels)
+    for index in range(middle + 1, levels):
+        parts[index] = graph.add("Max", parts[index - 1], parts[index])
+    for index in range(middle - 1, -1, -1):
+        parts[index] = graph.add("Min", parts[index], parts[index + 1])
+    return graph.add("Concat", *parts, axis=-1)
 
 
 def column_scale(model: Forecaster) -> Array:

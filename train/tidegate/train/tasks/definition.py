@@ -65,6 +65,15 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
         """What is called after every epoch, such as the drawing of a picture."""
         return ()
 
+    def after_fit(
+        self,
+        config: Config,  # noqa: ARG002 - for those that calibrate
+        model: ModelT,  # noqa: ARG002
+        data: DataT,  # noqa: ARG002
+    ) -> None:
+        """What is done once to the trained model, such as a calibration."""
+        return
+
     @abstractmethod
     def evaluate(
         self, config: Config, model: ModelT, data: DataT, part: Part

@@ -12,6 +12,7 @@ from tidegate.train.data.panel import Panel
 from tidegate.train.data.series import Part
 from tidegate.train.depth import warn_if_deep
 from tidegate.train.evaluate.backtest import Backtest, backtests
+from tidegate.train.evaluate.conformal import calibrate
 from tidegate.train.evaluate.forecasting import score
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead
@@ -82,6 +83,11 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
                 tracked.log_picture("forecast", plots.forecast_figure(forecasts), epoch.number)
 
         return (draw,)
+
+    @override
+    def after_fit(self, config: Config, model: Forecaster, data: Panel) -> None:
+        if config.forecast.conformal:
+            calibrate(model, data.splits, config.forecast.warmup)
 
     @override
     def evaluate(
