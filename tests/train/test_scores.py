@@ -3,12 +3,14 @@
 import os
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tidegate.train import Forecaster, Recurrent
+from tidegate.train.config import load
 from tidegate.train.data.catalog import CATALOG, table_file
 from tidegate.train.data.panel import Panel
 from tidegate.train.data.series import Series
@@ -20,8 +22,10 @@ from tidegate.train.evaluate.baselines import last_value
 from tidegate.train.evaluate.forecasting import score
 from tidegate.train.evaluate.ridge import Ridge
 from tidegate.train.scaler import StandardScaler
+from tidegate.train.tasks.series import load_series
 
 HORIZON = 3
+EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
 
 
 def walks(*sizes: int) -> Panel:
@@ -266,3 +270,17 @@ def test_the_baselines_of_etth1_are_those_measured_elsewhere(
     assert metrics["mse_standardised_ridge"] == pytest.approx(ridge, abs=5e-4)
     if yesterday:
         assert metrics["mse_standardised_seasonal_naive"] == pytest.approx(yesterday, abs=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("TIDEGATE_DATA" not in os.environ, reason="needs S&P 500 below TIDEGATE_DATA")
+def test_a_return_of_zero_and_always_up_are_those_measured_elsewhere() -> None:
+    config = load(EXAMPLES / "sp500.toml")
+    panel = load_series(config)
+    (test,) = backtests(forecaster(panel, 1), panel.splits, "test")
+    metrics = score([test], season=5).metrics
+    assert len(test.origins) == 502
+    assert metrics["mae_last_value"] == pytest.approx(0.00523, abs=5e-6)
+    assert metrics["mse_last_value"] ** 0.5 == pytest.approx(0.00818, abs=5e-6)
+    # Of 501 days that moved; of all 502 it is 54.8 %.
+    assert metrics["direction_always_up"] * 501 / 502 == pytest.approx(0.548, abs=5e-4)
