@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest:
             parser.error(f"unknown arguments: {' '.join(rest)}")
         if options.command == "evaluate":
-            _evaluate(options.checkpoint, options.part, options.tables)
+            _evaluate(options.checkpoint, options.part, options.tables, options.mc_samples)
         elif options.command == "export":
             _export_or_check(options)
         elif options.action == "check":
@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--part", choices=("train", "validation", "test"), default="test")
     evaluate.add_argument(
         "--tables", type=Path, metavar="DIR", help="write the scores in detail there, as CSV files"
+    )
+    evaluate.add_argument(
+        "--mc-samples",
+        type=int,
+        metavar="N",
+        help="score the mean prediction of N networks sampled by masks per sequence",
     )
     export = commands.add_parser(
         "export",
@@ -181,12 +187,13 @@ def _print_result(result: "Result") -> None:
     _print(f"to look at it: mlflow ui --backend-store-uri {result.config.tracking.uri}")
 
 
-def _evaluate(path: Path, part: Part, folder: Path | None) -> None:
+def _evaluate(path: Path, part: Part, folder: Path | None, mc_samples: int | None) -> None:
     from tidegate.train import checkpoint, job
 
     loaded = checkpoint.load(path)
-    evaluation = job.evaluate(loaded.config, loaded.model, loaded.data, part)
-    _print_metrics(f"{loaded.config.name}: {part} part", evaluation.metrics)
+    evaluation = job.evaluate(loaded.config, loaded.model, loaded.data, part, mc_samples=mc_samples)
+    networks = f", mean of {mc_samples} networks" if mc_samples else ""
+    _print_metrics(f"{loaded.config.name}: {part} part{networks}", evaluation.metrics)
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

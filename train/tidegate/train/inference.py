@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Decoded, Labeller
+from tidegate.train.language_model import LanguageModel
 from tidegate.train.recurrent import Recurrent
 
 
@@ -49,14 +50,14 @@ def monte_carlo(
     its next masks in training and torch's generator are left as they are.
 
     Args:
-        model: a :class:`Recurrent`, :class:`Forecaster` or :class:`Labeller`, or a
-            module that holds one.
+        model: a :class:`Recurrent`, :class:`Forecaster`, :class:`Labeller` or
+            :class:`LanguageModel`, or a module that holds one.
         *inputs: what the model's forward takes, such as x, lengths and state.
         mc_samples: networks, at least 2; the time and not the memory grows with it.
         prediction: what to take of the model's result. None: the output of a
             :class:`Recurrent`, the quantiles of a :class:`Forecaster`, the
             probabilities of a :class:`Labeller`, of words if they have labels, else
-            of sentences.
+            of sentences, and those of the next token of a :class:`LanguageModel`.
 
     Raises:
         ValueError: there are too few samples, or no mask per sequence to draw.
@@ -119,6 +120,8 @@ def sampled_networks(model: nn.Module, mc_samples: int) -> Generator[int, None, 
 def _prediction(model: nn.Module, inputs: Sequence[Any]) -> Callable[[Any], Tensor]:
     if isinstance(model, Recurrent | Forecaster):
         return _first
+    if isinstance(model, LanguageModel):
+        return lambda predicted: predicted.logits.softmax(dim=-1)
     if isinstance(model, Labeller):
         tokens, lengths = (*inputs, None)[:2]
         if lengths is None:

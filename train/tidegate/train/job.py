@@ -242,9 +242,31 @@ def build_optimization(config: Config) -> Optimization:
     return Optimization(**{one.name: getattr(section, one.name) for one in fields(Optimization)})
 
 
-def evaluate(config: Config, model: Model, data: Data, part: Part = "test") -> Evaluation[Any]:
-    """Scores a model on one part; the predictions are of the task's own type."""
-    return TASKS[config.task].evaluate(config, model, data, part)
+def evaluate(
+    config: Config,
+    model: Model,
+    data: Data,
+    part: Part = "test",
+    *,
+    mc_samples: int | None = None,
+) -> Evaluation[Any]:
+    """Scores a model on one part; the predictions are of the task's own type.
+
+    Args:
+        config: of the run.
+        model: trained.
+        data: of the run.
+        part: that is scored.
+        mc_samples: networks whose mean prediction is scored; None: the network of
+            inference.
+
+    Raises:
+        ValueError: the model has no networks to sample.
+    """
+    task = TASKS[config.task]
+    if mc_samples is None:
+        return task.evaluate(config, model, data, part)
+    return task.evaluate_monte_carlo(config, model, data, part, mc_samples)
 
 
 def report(config: Config, evaluation: Evaluation[Any], tracked: tracking.Run) -> None:

@@ -4,18 +4,21 @@ Dimensions: C labels.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from tidegate.train.data.buckets import IGNORED, Encoded, batches
+from tidegate.train.data.buckets import IGNORED, Batch, Encoded, batches
 from tidegate.train.data.sentences import Sentence
 from tidegate.train.data.spans import are_span_labels
 from tidegate.train.evaluate.spans import SpanCounts, count_spans
-from tidegate.train.labeller import Labeller
+from tidegate.train.inference import sampled_networks
+from tidegate.train.labeller import Decoded, Labeller
 
 Confusion = tuple[NDArray[np.int64], tuple[str, ...]]
 
@@ -158,13 +161,21 @@ def _by_label(counts: NDArray[np.int64], names: tuple[str, ...], unit: str) -> p
 
 
 @torch.no_grad()
-def predict(model: Labeller, sentences: Sequence[Sentence], tokens: int = 4096) -> Answers:
+def predict(
+    model: Labeller,
+    sentences: Sequence[Sentence],
+    tokens: int = 4096,
+    *,
+    mc_samples: int | None = None,
+) -> Answers:
     """Labels sentences.
 
     Args:
         model: put into evaluation mode.
         sentences: at least one.
         tokens: most tokens of a batch; bounds the memory, not the result.
+        mc_samples: networks; each label is then the one that is most probable in their
+            mean, word by word with a CRF too. None: the network of inference.
     """
     model.eval()
     encoded = [encode(model, one) for one in sentences]
@@ -173,8 +184,7 @@ def predict(model: Labeller, sentences: Sequence[Sentence], tokens: int = 4096) 
     device = model.embedding.weight.device
     for rows, on_cpu in batches(encoded, tokens):
         batch = on_cpu.to(device)
-        scores = model(batch.tokens, batch.lengths, batch.chars)
-        best = model.decode(scores, batch.lengths)
+        best = _decoded(model, batch) if mc_samples is None else _sampled(model, batch, mc_samples)
         if best.labels is not None:
             for row, numbers, length in zip(
                 rows, best.labels.tolist(), on_cpu.lengths, strict=True
@@ -190,6 +200,30 @@ def predict(model: Labeller, sentences: Sequence[Sentence], tokens: int = 4096) 
         tuple(whole[row] for row in sorted(whole)),
         model.sentence_label_names,
     )
+
+
+def _decoded(model: Labeller, batch: Batch) -> Decoded:
+    scores = model(batch.tokens, batch.lengths, batch.chars)
+    return model.decode(scores, batch.lengths)
+
+
+def _sampled(model: Labeller, batch: Batch, mc_samples: int) -> Decoded:
+    """The labels that are most probable in the mean of sampled networks."""
+    with closing(sampled_networks(model, mc_samples)) as networks:
+        found = [_decoded(model, batch) for _ in networks]
+    words = _mean([one.probabilities for one in found])
+    sentences = _mean([one.sentence_probabilities for one in found])
+    return Decoded(
+        None if words is None else words.argmax(dim=-1),
+        words,
+        None if sentences is None else sentences.argmax(dim=-1),
+        sentences,
+    )
+
+
+def _mean(of_each: Sequence[Tensor | None]) -> Tensor | None:
+    given = [one for one in of_each if one is not None]
+    return torch.stack(given).mean(dim=0) if given else None
 
 
 def encode(model: Labeller, sentence: Sentence) -> Encoded:

@@ -81,6 +81,17 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
         """Scores a model on one part."""
 
     @abstractmethod
+    def evaluate_monte_carlo(
+        self, config: Config, model: ModelT, data: DataT, part: Part, mc_samples: int
+    ) -> Evaluation[PredictionsT]:
+        """Scores the mean prediction of sampled networks on one part.
+
+        Raises:
+            ValueError: there are too few samples, or no mask per sequence to draw; see
+                :func:`tidegate.train.inference.sampled_networks`.
+        """
+
+    @abstractmethod
     def report(
         self, config: Config, evaluation: Evaluation[PredictionsT], tracked: tracking.Run
     ) -> None:

@@ -1,6 +1,8 @@
 """Forecasting: series read step by step, and what comes next."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from tidegate.train.evaluate.forecasting import score
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead
 from tidegate.train.heads.negative_binomial import check_counts
+from tidegate.train.inference import sampled_networks
 from tidegate.train.scaler import find_scaler
 from tidegate.train.segments import Segments
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition
@@ -93,10 +96,24 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
     def evaluate(
         self, config: Config, model: Forecaster, data: Panel, part: Part
     ) -> Evaluation[tuple[Backtest, ...]]:
-        forecasts = backtests(model, data.splits, part)
-        scores = score(forecasts, config.forecast.season, config.forecast.ridge_lookback)
-        tables = {"by_series": scores.by_series, "by_horizon": scores.by_horizon}
-        return Evaluation(scores.metrics, forecasts, tables)
+        return _scored(config, backtests(model, data.splits, part))
+
+    @override
+    def evaluate_monte_carlo(
+        self,
+        config: Config,
+        model: Forecaster,
+        data: Panel,
+        part: Part,
+        mc_samples: int,
+    ) -> Evaluation[tuple[Backtest, ...]]:
+        with closing(sampled_networks(model, mc_samples)) as networks:
+            of_each = [backtests(model, data.splits, part) for _ in networks]
+        forecasts = tuple(
+            replace(found[0], quantiles=np.mean([one.quantiles for one in found], axis=0))
+            for found in zip(*of_each, strict=True)
+        )
+        return _scored(config, forecasts)
 
     @override
     def report(
@@ -108,6 +125,12 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
         tracked.log_figure(plots.forecast_figure(evaluation.predictions[0]), "forecast.png")
         figure = plots.horizon_figure(evaluation.tables["by_horizon"])
         tracked.log_figure(figure, "by_horizon.png")
+
+
+def _scored(config: Config, forecasts: tuple[Backtest, ...]) -> Evaluation[tuple[Backtest, ...]]:
+    scores = score(forecasts, config.forecast.season, config.forecast.ridge_lookback)
+    tables = {"by_series": scores.by_series, "by_horizon": scores.by_horizon}
+    return Evaluation(scores.metrics, forecasts, tables)
 
 
 def _head_options(config: Config, data: Panel) -> dict[str, Any]:

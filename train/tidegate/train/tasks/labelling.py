@@ -68,13 +68,18 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
         data: SentenceSplit,
         part: Part,
     ) -> Evaluation[Answers]:
-        answers = predict(model, getattr(data, part))
-        metrics = answers.metrics()
-        if model.label_names:
-            words = ambiguous_words(data.train, lower_case=model.lower_case)
-            ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
-            metrics["accuracy_ambiguous"] = ambiguous
-        return Evaluation(metrics, answers, answers.tables())
+        return _scored(model, data, predict(model, getattr(data, part)))
+
+    @override
+    def evaluate_monte_carlo(
+        self,
+        config: Config,
+        model: Labeller,
+        data: SentenceSplit,
+        part: Part,
+        mc_samples: int,
+    ) -> Evaluation[Answers]:
+        return _scored(model, data, predict(model, getattr(data, part), mc_samples=mc_samples))
 
     @override
     def report(
@@ -87,6 +92,15 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
         for name, (counts, names) in answers.confusions().items():
             if len(names) <= plots.MOST_LABELS:
                 tracked.log_figure(plots.confusion_figure(counts, names), f"{name}.png")
+
+
+def _scored(model: Labeller, data: SentenceSplit, answers: Answers) -> Evaluation[Answers]:
+    metrics = answers.metrics()
+    if model.label_names:
+        words = ambiguous_words(data.train, lower_case=model.lower_case)
+        ambiguous = answers.accuracy_on(words, lower_case=model.lower_case)
+        metrics["accuracy_ambiguous"] = ambiguous
+    return Evaluation(metrics, answers, answers.tables())
 
 
 def find_sentence_files(config: Config) -> SentenceFiles:

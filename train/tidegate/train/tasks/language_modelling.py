@@ -1,7 +1,11 @@
 """Language modelling: a long text read token by token, and what comes next."""
 
+import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 
+import numpy as np
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
@@ -12,6 +16,7 @@ from tidegate.train.data.series import Part
 from tidegate.train.depth import warn_if_deep
 from tidegate.train.evaluate.language import TokenLosses, score_text
 from tidegate.train.fit.language_modelling import VALIDATION_LANES
+from tidegate.train.inference import sampled_networks
 from tidegate.train.language_model import LanguageModel
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition
 from tidegate.train.tasks.recurrent import build_recurrent
@@ -81,9 +86,22 @@ class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
         data: Corpus,
         part: Part,
     ) -> Evaluation[TokenLosses]:
-        scored = score_text(model, getattr(data, part), data.train)
-        tables = {"by_token": scored.by_token(), "by_frequency": scored.by_frequency()}
-        return Evaluation(scored.metrics(), scored, tables)
+        return _scored(score_text(model, getattr(data, part), data.train))
+
+    @override
+    def evaluate_monte_carlo(
+        self,
+        config: Config,
+        model: LanguageModel,
+        data: Corpus,
+        part: Part,
+        mc_samples: int,
+    ) -> Evaluation[TokenLosses]:
+        with closing(sampled_networks(model, mc_samples)) as networks:
+            found = [score_text(model, getattr(data, part), data.train) for _ in networks]
+        # The mean of the probabilities, not of their logarithms.
+        total = np.logaddexp.reduce([-one.nats for one in found])
+        return _scored(replace(found[0], nats=math.log(mc_samples) - total))
 
     @override
     def report(
@@ -94,3 +112,8 @@ class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
     ) -> None:
         figure = plots.frequency_figure(evaluation.tables["by_frequency"])
         tracked.log_figure(figure, "by_frequency.png")
+
+
+def _scored(scored: TokenLosses) -> Evaluation[TokenLosses]:
+    tables = {"by_token": scored.by_token(), "by_frequency": scored.by_frequency()}
+    return Evaluation(scored.metrics(), scored, tables)
