@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tidegate.serve.__main__ import _parser
+from tidegate.serve.options import build_parser
 from tidegate.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def test_a_drain_ends_before_the_pod_is_killed() -> None:
 
 def test_the_server_takes_its_arguments() -> None:
     (container,) = pod_of(BY_NAME["Deployment", "serve"])["spec"]["containers"]
-    options = vars(_parser().parse_args(container["args"]))
+    options = vars(build_parser().parse_args(container["args"]))
     options.pop("log_level")
     assert not Settings(**options).is_open
 

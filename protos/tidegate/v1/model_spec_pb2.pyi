@@ -736,12 +736,17 @@ class ModelSpec(google.protobuf.message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     PROVENANCE_FIELD_NUMBER: builtins.int
     LANGUAGE_MODEL_FIELD_NUMBER: builtins.int
+    WEIGHTS_FIELD_NUMBER: builtins.int
     spec_version: builtins.int
     """The oldest version whose readers read the file rightly; see above."""
     task: Global___Task.ValueType
     direction: Global___Direction.ValueType
     contract: Global___InferenceContract.ValueType
     """Of the regularizers' contracts the one that promises least."""
+    weights: builtins.str
+    """How the file holds its weights, for the record: "float32" or "int8", which the
+    graph turns back. Empty: "float32".
+    """
     @property
     def network(self) -> Global___Network: ...
     @property
@@ -782,8 +787,9 @@ class ModelSpec(google.protobuf.message.Message):
         metrics: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         provenance: Global___Provenance | None = ...,
         language_model: Global___LanguageModelSpec | None = ...,
+        weights: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["forecast", b"forecast", "labelling", b"labelling", "language_model", b"language_model", "network", b"network", "parity", b"parity", "provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract", b"contract", "direction", b"direction", "forecast", b"forecast", "inputs", b"inputs", "labelling", b"labelling", "language_model", b"language_model", "metrics", b"metrics", "network", b"network", "outputs", b"outputs", "parity", b"parity", "provenance", b"provenance", "regularizers", b"regularizers", "spec_version", b"spec_version", "states", b"states", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "direction", b"direction", "forecast", b"forecast", "inputs", b"inputs", "labelling", b"labelling", "language_model", b"language_model", "metrics", b"metrics", "network", b"network", "outputs", b"outputs", "parity", b"parity", "provenance", b"provenance", "regularizers", b"regularizers", "spec_version", b"spec_version", "states", b"states", "task", b"task", "weights", b"weights"]) -> None: ...
 
 Global___ModelSpec: typing_extensions.TypeAlias = ModelSpec

@@ -59,6 +59,7 @@ def describe(spec: pb.ModelSpec) -> Iterator[tuple[str, str]]:
     direction = _lower(pb.Direction.Name(spec.direction), "DIRECTION_")
     yield "task", f"{_lower(pb.Task.Name(spec.task), 'TASK_')}, {direction}"
     yield "network", _network(spec.network)
+    yield "weights", spec.weights or "float32"
     for one in spec.regularizers:
         yield "regularizer", f"{_regularizer(one)}: {_contract(one.contract)}"
     yield "contract", _contract(spec.contract)

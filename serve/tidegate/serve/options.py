@@ -19,12 +19,13 @@ def read_options(arguments: Sequence[str]) -> Settings:
     Raises:
         ValueError: A value is out of range.
     """
-    options = vars(_parser().parse_args(arguments))
+    options = vars(build_parser().parse_args(arguments))
     logs.configure(options.pop("log_level"))
     return Settings(**options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: an option for each setting, and the level of the logs."""
     parser = argparse.ArgumentParser(
         prog="tidegate-serve",
         description="Serves the models of a folder over gRPC until SIGTERM.",

@@ -17,7 +17,7 @@ from tidegate.train.build import Data, Model, build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
 from tidegate.train.data.series import Part
-from tidegate.train.export import export_onnx
+from tidegate.train.export import Judge, WeightFormat, export_onnx
 from tidegate.train.fit import (
     Compute,
     Epoch,
@@ -37,6 +37,12 @@ from tidegate.v1.model_spec_pb2 import ModelSpec
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path(".tidegate/models")
+# Share by which rounded weights may make the validation metric worse.
+TOLERANCE = 0.01
+
+
+class AccuracyError(ValueError):
+    """Rounded weights cost more of the metric than was allowed."""
 
 
 @dataclass(frozen=True)
@@ -284,10 +290,25 @@ def export(
     evaluation: Evaluation[Any],
     path: str | Path,
     tracked: tracking.Run | None = None,
+    *,
+    weights: WeightFormat = "float32",
+    tolerance: float = TOLERANCE,
 ) -> ModelSpec:
     """Writes the ONNX file, once ONNX Runtime agrees with PyTorch.
 
+    Args:
+        config: of the run.
+        model: trained.
+        data: of the run.
+        evaluation: of the test part, for the spec.
+        path: of the file.
+        tracked: gets the parity; None: nowhere.
+        weights: "float32", or "int8", which is judged by the validation metric; the
+            spec then has the test scores of the rounded weights.
+        tolerance: share by which rounded weights may make that metric worse.
+
     Raises:
+        AccuracyError: they make it worse by more; nothing was written.
         ParityError: it does not; nothing was written.
     """
     spec = export_onnx(
@@ -298,6 +319,8 @@ def export(
         data_digest=data.digest(),
         git_commit=tracked.git_commit if tracked else "",
         mlflow_run_id=tracked.id if tracked else "",
+        weights=weights,
+        judge=None if weights == "float32" else _judge(config, model, data, tolerance),
     )
     if tracked is not None:
         tracked.log_metrics(tracking.parity_metrics(spec))
@@ -310,3 +333,29 @@ def score(data: Data, fitted: Fitted) -> tracking.Score:
     return tracking.Score(
         metric, fitted.best.metrics[metric], fitted.higher_is_better, data.digest()
     )
+
+
+def _judge(config: Config, model: Model, data: Data, tolerance: float) -> Judge:
+    """Compares a model's validation metric with the trained one's; gives its test scores."""
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance={tolerance!r} is no share; give a number from 0 to below 1")
+
+    def judge(rounded: Any) -> Mapping[str, float]:  # noqa: ANN401 - the task's model
+        name, higher_is_better, before = _validated(config, model, data)
+        after = _validated(config, rounded, data)[-1]
+        loss = before - after if higher_is_better else after - before
+        if not loss <= tolerance * abs(before):
+            raise AccuracyError(
+                f"weights='int8' takes {name} from {before:.6g} to {after:.6g}, by more than "
+                f"tolerance={tolerance:g} allows; nothing was written. Export float32"
+            )
+        return evaluate(config, rounded, data).metrics
+
+    return judge
+
+
+@torch.no_grad()
+def _validated(config: Config, model: Model, data: Data) -> tuple[str, bool, float]:
+    """The validation metric: its name, whether higher is better, and its value."""
+    task = TASKS[config.task].fit_task(config, model.eval(), data)
+    return task.monitor, task.higher_is_better, task.validate()[task.monitor]

@@ -3,15 +3,19 @@
 import copy
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from torch import nn
 
+from tidegate.train.arguments import check_choice
 from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import check_contract
 from tidegate.train.export.parity import measure_parity
+from tidegate.train.export.quantization import quantize_weights
+from tidegate.train.export.rebuild import rebuild
 from tidegate.train.export.spec import (
     METADATA_KEY,
     Origin,
@@ -21,6 +25,10 @@ from tidegate.train.export.spec import (
     to_json,
 )
 from tidegate.v1.model_spec_pb2 import ModelSpec
+
+WeightFormat = Literal["float32", "int8"]
+WEIGHT_FORMATS = ("float32", "int8")
+Judge = Callable[[nn.Module], Mapping[str, float]]
 
 
 def export_onnx(
@@ -32,6 +40,8 @@ def export_onnx(
     data_digest: str = "",
     git_commit: str = "",
     mlflow_run_id: str = "",
+    weights: WeightFormat = "float32",
+    judge: Judge | None = None,
 ) -> ModelSpec:
     """Writes a model as one ONNX file with its ModelSpec inside.
 
@@ -48,25 +58,40 @@ def export_onnx(
         data_digest: SHA-256 of the training data, hexadecimal, for the spec.
         git_commit: for the spec.
         mlflow_run_id: for the spec.
+        weights: "float32", or "int8": large matrices as whole numbers with a scale for
+            each row, which the graph turns back; see
+            :mod:`tidegate.train.export.quantization`. Agreement is then that of the
+            file with PyTorch on the rounded weights.
+        judge: is given the model as the file holds it and returns the metrics for the
+            spec, in the place of ``metrics``; or raises, and nothing is written.
 
     Returns:
         The spec as written, with the parity measured.
 
     Raises:
         TypeError: the model is of another kind.
+        ValueError: no weight matrix is large enough for "int8".
         ContractError: the graph breaks the regularizers' inference contract.
         ParityError: ONNX Runtime and PyTorch disagree.
             After either nothing was written, and an older file is as it was.
     """
+    check_choice("weights", weights, WEIGHT_FORMATS)
     path = Path(path)
     frozen = copy.deepcopy(model).eval().cpu().float()
     graph = build_graph(frozen)
     origin = Origin(metrics or {}, data_digest, git_commit, mlflow_run_id)
     spec = build_spec(frozen, graph, origin)
+    spec.weights = weights
     onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})
+    if weights == "int8":
+        onnx_model = quantize_weights(onnx_model)
+        frozen = rebuild(onnx_model).model
     onnx.checker.check_model(onnx_model, full_check=True)
     check_contract(onnx_model, *networks_of(frozen), scans=scans_of(frozen))
     spec.parity.CopyFrom(measure_parity(frozen, spec, onnx_model.SerializeToString()))
+    if judge is not None:
+        spec.metrics.clear()
+        spec.metrics.update(judge(frozen))
     onnx.helper.set_model_props(onnx_model, {METADATA_KEY: to_json(spec)})
     _write(path, onnx_model.SerializeToString())
     return spec

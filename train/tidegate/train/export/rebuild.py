@@ -23,6 +23,7 @@ from tidegate.train.export.characters import SCOPE
 from tidegate.train.export.contract import zones
 from tidegate.train.export.heads import column_scale
 from tidegate.train.export.joints import SUFFIXES
+from tidegate.train.export.quantization import float_weights
 from tidegate.train.export.spec import METADATA_KEY, SPEC_VERSION
 from tidegate.train.export.weights import (
     Array,
@@ -86,7 +87,7 @@ def rebuild(file: onnx.ModelProto) -> Rebuilt:
     """
     spec = read_spec(file)
     tensors = {one.name: numpy_helper.to_array(one) for one in file.graph.initializer}
-    weights = _Weights(tensors)
+    weights = _Weights(float_weights(tensors))
     if spec.task == pb.TASK_FORECASTING:
         model: nn.Module = _forecaster(spec, weights)
     elif spec.task == pb.TASK_LABELLING:
