@@ -170,6 +170,37 @@ def test_a_drain_that_runs_out_of_time_is_a_lost_connection(
     assert_equal(answers, expected)
 
 
+async def test_a_drain_under_load_loses_no_observation_of_any_stream(
+    folder: Path, options: list[str]
+) -> None:
+    streams, rows = 24, 40
+    halfway = asyncio.Barrier(streams + 1)
+    with ServerProcess(folder, *options) as first, ServerProcess(folder, *options) as second:
+        async with aio.Client([first.target, second.target]) as client:
+
+            async def one(number: int) -> NDArray[np.float32]:
+                async with await client.stream("gru", [f"{number}"]) as stream:
+                    for offset, row in enumerate(values(rows, seed=number)):
+                        if offset == rows // 2:
+                            await halfway.wait()
+                        last = await stream.step(f"{number}", row)
+                    assert stream.next_offset(f"{number}") == rows
+                return last
+
+            async def drain() -> tuple[int, str]:
+                await halfway.wait()
+                first.send(signal.SIGTERM)
+                return await asyncio.to_thread(first.wait)
+
+            draining = asyncio.create_task(drain())
+            together = await asyncio.gather(*map(one, range(streams)))
+            status, log = await draining
+            assert (status, '"level": "error"' in log) == (0, False)
+        async with aio.Client(second.target) as client:
+            windows = [values(rows, seed=number) for number in range(streams)]
+            np.testing.assert_array_equal(together, await client.forecast("gru", windows))
+
+
 def test_other_calls_ask_the_next_server(folder: Path) -> None:
     with running_server(folder) as target, Client(["127.0.0.1:1", target]) as client:
         assert {model.name for model in client.list_models()} == {"gru", "labeller"}

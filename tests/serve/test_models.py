@@ -307,14 +307,15 @@ def test_fifty_swaps_under_load_fail_no_request(folder: Path) -> None:
     """Streams go on until they restart; windows and sentences of streams know no pause."""
     move_alias(folder, "1")
     stop = threading.Event()
-    seen: list[list[str]] = [[], []]
+    seen: list[list[str]] = [[], [], []]
     limits = {"poll_seconds": 0.02, "drain_old": 0, "drain_seconds": 30}
     with (
         running_server(folder, **limits) as target,
-        ThreadPoolExecutor(3) as pool,
+        ThreadPoolExecutor(4) as pool,
     ):
         windows = pool.submit(ask_for_windows, target, stop)
-        streams = [pool.submit(keep_a_stream, target, one, stop) for one in seen]
+        streams = [pool.submit(keep_a_stream, target, one, stop) for one in seen[:2]]
+        streams.append(pool.submit(keep_a_clients_stream, target, seen[2], stop))
         try:
             for number in range(2, SWAPS + 2):
                 version = str(number)
@@ -327,7 +328,7 @@ def test_fifty_swaps_under_load_fail_no_request(folder: Path) -> None:
         assert windows.result() >= SWAPS
         for stream in streams:
             stream.result()
-    assert seen == [[str(number) for number in range(1, SWAPS + 2)]] * 2
+    assert seen == [[str(number) for number in range(1, SWAPS + 2)]] * 3
 
 
 def ask_for_windows(target: str, stop: threading.Event) -> int:
@@ -338,6 +339,19 @@ def ask_for_windows(target: str, stop: threading.Event) -> int:
             assert np.isfinite(client.forecast("m@champion", [ROWS])).all()
             count += 1
     return count
+
+
+def keep_a_clients_stream(target: str, seen: list[str], stop: threading.Event) -> None:
+    """The same with the client, which restarts by itself."""
+    with Client(target) as client, client.stream("m@champion", ["client"]) as stream:
+        for offset, row in enumerate(itertools.cycle(ROWS)):
+            if stop.is_set():
+                break
+            version = stream.model.partition("/")[2]
+            if version not in seen:
+                seen.append(version)
+            assert stream.next_offset("client") == offset
+            assert np.isfinite(stream.step("client", row)).all()
 
 
 def keep_a_stream(target: str, seen: list[str], stop: threading.Event) -> None:
