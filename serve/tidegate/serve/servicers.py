@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tidegate.serve.model import Model
     from tidegate.serve.service import Service
     from tidegate.serve.stream_call import StreamCall
-    from tidegate.serve.tokens import TokenFile
+    from tidegate.serve.tokens import Token, TokenFile
 
 logger = logging.getLogger(__name__)
 
@@ -185,10 +185,13 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def end_revoked(self, tokens: TokenFile) -> None:
         """Ends the streams whose tokens are not in the file any more, after their checkpoints."""
+        known: dict[Token, ServingError | None] = {}
         for call, writer in tuple(self._writers.items()):
             if writer.ended is not None or writer.token is None:
                 continue
-            error = revocation(writer.token, tokens)
+            if writer.token not in known:
+                known[writer.token] = revocation(writer.token, tokens)
+            error = known[writer.token]
             if error is not None:
                 for response in call.checkpoints():
                     writer.post(response)
