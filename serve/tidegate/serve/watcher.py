@@ -35,6 +35,8 @@ class Watcher:
         self._repository = repository
         self._executor = executor
         self._changed = changed
+        # Its own: it runs beside what the same process may draw by a seed.
+        self._random = random.Random()  # noqa: S311 - no secret
 
     async def poll(self) -> None:
         """Looks once."""
@@ -47,7 +49,7 @@ class Watcher:
         """Looks again after about so many seconds, until it is cancelled."""
         pause = seconds
         while True:
-            await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
+            await asyncio.sleep(pause * self._random.uniform(1 - _JITTER, 1 + _JITTER))
             try:
                 await self.poll()
             except Exception:
