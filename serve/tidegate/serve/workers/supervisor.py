@@ -81,11 +81,11 @@ class Supervisor:
             begin = time.monotonic()
             status = await self._run_worker(index)
             if self._stopping.is_set():
-                return max(0, status)
+                return _exit_status(status)
             if not self._ready[index].is_set():
                 # What keeps the first one from starting keeps all.
                 self._stop()
-                return status if status > 0 else 1
+                return _exit_status(status) or 1
             if time.monotonic() - begin > _LONG_LIFE_SECONDS:
                 delay = _FIRST_DELAY
             logger.error(
@@ -139,16 +139,25 @@ class Supervisor:
         if not self._stopping.is_set():
             self._stop()
             return
-        for process in self._processes:
-            process.kill()
+        self._send(signal.SIGKILL)
         asyncio.get_running_loop().remove_signal_handler(number)
         os.kill(os.getpid(), number)
 
     def _stop(self) -> None:
         self._stopping.set()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         for process in self._processes:
             if process.returncode is None:
-                process.terminate()
+                process.send_signal(number)
+
+
+def _exit_status(status: int) -> int:
+    """What a worker's end means for the server's: one that had not begun to serve may be cut."""
+    if status < 0:
+        return 0 if status == -signal.SIGTERM else 1
+    return status
 
 
 def supervise(settings: Settings, arguments: Sequence[str], announce: Callable[[int], None]) -> int:
