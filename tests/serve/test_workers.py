@@ -104,6 +104,8 @@ def test_a_series_keeps_its_rules_across_workers(models: Path, store: list[str])
         (handle,) = first.start("gru", "a")
         first.observe(handle, 0, values(1))
         assert first.receive().forecasts.offsets == [0]
+        # The answer does not wait for the store.
+        until(lambda: server.scraper.value("state_store_behind_seconds") == 0)
         refused = second.ask(start=pb.Start(model=GRU, series=[pb.SeriesStart(key="a")]))
         assert "series 'a' is live on another server" in refused.error.message
         assert not second.receive().started.series
