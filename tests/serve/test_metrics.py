@@ -6,16 +6,19 @@ import json
 import logging
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
+import torch
 
 from support.metrics import Scraper, free_port
 from support.server import ServerProcess, running_server
 from support.streams import RawStream
 from tidegate.client import Client, NotFoundError
+from tidegate.serve import gpu
 from tidegate.serve.stats import Histogram
 from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
@@ -51,6 +54,26 @@ def test_a_stream_is_counted_by_model_and_version(measured: tuple[str, Scraper])
         assert scraper.value("run_seconds_count", **gru) == 2
         assert 0 < scraper.value("run_seconds_sum", **gru) < 10
     assert scraper.value("streams") == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_there_is_no_metric_of_one(measured: tuple[str, Scraper]) -> None:
+    _, scraper = measured
+    assert not [name for name, _ in scraper.read() if "gpu" in name]
+
+
+def test_without_the_library_there_is_no_metric_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    gpu._nvml.cache_clear()
+    assert list(gpu.gpu_memory()) == []
+    gpu._nvml.cache_clear()
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_gpu_is_measured(measured: tuple[str, Scraper]) -> None:
+    _, scraper = measured
+    used = scraper.value("gpu_memory_used_bytes", gpu="0")
+    assert 0 < used <= scraper.value("gpu_memory_bytes", gpu="0")
 
 
 def test_calls_and_their_errors_are_counted_by_status_and_model(

@@ -20,6 +20,8 @@ from prometheus_client.core import (
     InfoMetricFamily,
 )
 
+from tidegate.serve.gpu import gpu_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -51,6 +53,7 @@ class ServiceCollector:
         yield from self._models()
         yield from self._series()
         yield from self._store()
+        yield from _gpus()
 
     def _server(self) -> Iterator[Metric]:
         service, stats = self._service, self._service.stats
@@ -164,6 +167,19 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _gpus() -> Iterator[Metric]:
+    """The GPUs, where there are some."""
+    gpus = list(gpu_memory())
+    if not gpus:
+        return
+    used = GaugeMetricFamily("tidegate_gpu_memory_used_bytes", "Used by anybody.", labels=["gpu"])
+    total = GaugeMetricFamily("tidegate_gpu_memory_bytes", "Of the GPU.", labels=["gpu"])
+    for gpu in gpus:
+        used.add_metric([str(gpu.number)], gpu.used)
+        total.add_metric([str(gpu.number)], gpu.total)
+    yield from (used, total)
 
 
 def _labels(model: Model) -> list[str]:

@@ -23,6 +23,8 @@ _GAUGES: dict[str, Callable[[float, float], float]] = {
     "process_start_time_seconds": min,
     "process_max_fds": min,
     "tidegate_model_info": max,
+    "tidegate_gpu_memory_used_bytes": max,
+    "tidegate_gpu_memory_bytes": max,
     "python_info": max,
 }
 
