@@ -29,6 +29,7 @@ from tidegate.train import (
     Zaremba,
     Zoneout,
 )
+from tidegate.train.kernels import recurrent_layer as native
 from tidegate.train.masks import LayerMasks, Masks
 from tidegate.train.regularizers import Regularizer
 
@@ -96,22 +97,31 @@ def test_training_at_rate_zero_is_the_plain_network_with_all_its_gradients(
         torch.testing.assert_close(found_weights[name], gradient, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("path", ["native", "readable"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_stepwise_path_is_the_plain_network_with_all_its_gradients(case: Case) -> None:
+def test_under_masks_of_ones_each_path_is_the_plain_network_with_all_its_gradients(
+    case: Case, dtype: torch.dtype, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A memory mask of ones leaves torch's kernel and changes no number."""
-    model = case.build()
-    x, state = inputs(), initial_state(model)
-    ones = LayerMasks(memory=torch.ones(3, HIDDEN, dtype=torch.float64))
+    model = case.build(dtype=dtype)
+    x, state = inputs(dtype=dtype), initial_state(model)
+    ones = LayerMasks(memory=torch.ones(3, HIDDEN, dtype=dtype))
     masks = Masks(((ones,) * case.directions,) * case.layers)
     stepwise = _WithMasks(copy.deepcopy(model), masks)
+    expected, expected_weights = gradients(model, x, state)
+    assert native.supports(model.weights(0, 0), ones)
+    if path == "readable":
+        monkeypatch.setattr(native, "supports", lambda *_: False)
 
     found, found_weights = gradients(stepwise, x, state)
 
-    expected, expected_weights = gradients(model, x, state)
+    tolerance = TOLERANCE[dtype]
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
     for name, gradient in expected_weights.items():
-        torch.testing.assert_close(found_weights["model." + name], gradient, atol=1e-12, rtol=1e-12)
+        actual = found_weights["model." + name]
+        torch.testing.assert_close(actual, gradient, atol=tolerance, rtol=tolerance)
 
 
 class _WithMasks(torch.nn.Module):
