@@ -159,7 +159,10 @@ def test_times_and_missing_values_are_read_as_they_are_written(tmp_path: Path) -
         ("2001-01-02,1 2001-01-01,1", r"row 1, time 2001-01-01.*unsorted; sort the rows"),
         ("2001-01-01,1 2001-01-01,2", r"row 1, time 2001-01-01.*is a duplicate"),
         ("2001-01-01,1 2001-01-03,2", r"row 1, time 2001-01-03.*expected 2001-01-02"),
-        ("2001-01-01,1 2001-01-02,", r"row 1, time 2001-01-02.*flow is missing; name what to do"),
+        (
+            "2001-01-01,1 2001-01-02,",
+            r"row 1, time 2001-01-02.*flow is missing; say in dataset.missing",
+        ),
         ("2001-01-01,1 2001-01-02,low", r"row 1, time 2001-01-02.*'low', no finite number"),
         ("2001-01-01,inf", r"row 0, time 2001-01-01.*no finite number"),
         ("monday,1", r"row 0, time 'monday'.*ds is not ISO 8601"),
@@ -245,8 +248,26 @@ def test_a_time_off_the_grid_cannot_be_inserted_around(tmp_path: Path) -> None:
     assert "time 2001-01-02 01:00:00: is no whole number of steps of frequency='D'" in said
 
 
+def test_a_series_of_missing_values_alone_cannot_be_mended(tmp_path: Path) -> None:
+    said = refusal(tmp_path, one("2001-01-01, 2001-01-02,"), missing="drop")
+    assert "row 0, time 2001-01-01: the series has no row with every value" in said
+
+
+def test_a_frequency_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"dataset.frequency = 'fortnight' is no offset alias"):
+        TableLayout(frequency="fortnight")
+    with pytest.raises(ValueError, match=r"dataset.calendar = \['day_of_week'\] of times that are"):
+        TableLayout(frequency="1", calendar=("day_of_week",))
+
+
+def test_times_with_an_offset_are_taken_to_utc(tmp_path: Path) -> None:
+    rows = [f"2001-01-0{day}T01:00:00+01:00,{day}" for day in range(1, 6)]
+    series = panel(tmp_path, "ds,y\n" + "\n".join(rows)).whole[0]
+    assert str(series.timestamps[0]) == "2001-01-01T00:00:00.000000000"
+
+
 def test_inserted_rows_need_something_to_stand_in_them() -> None:
-    with pytest.raises(ValueError, match="gaps = 'insert' with missing = 'error'"):
+    with pytest.raises(ValueError, match=r"dataset.gaps = 'insert' with missing = 'error'"):
         TableLayout(gaps="insert")
 
 
@@ -281,8 +302,8 @@ def test_what_is_static_is_a_constant_column(tmp_path: Path) -> None:
     assert [series.values[:, 1].tolist() for series in read.whole] == [[5.0] * 10, [7.0] * 10]
     area[13] = 8.0
     said = refusal(tmp_path, long(area=area), stat_exog=("area",))
-    assert "series 'b', row 3, time 2001-01-04" in said
-    assert "area changes from 7.0 to 8.0" in said
+    assert "series 'b', row 13, time 2001-01-04: area changes" in said
+    assert "from 7.0 to 8.0" in said
 
 
 def test_the_training_part_says_which_categories_there_are(tmp_path: Path) -> None:
@@ -292,6 +313,13 @@ def test_the_training_part_says_which_categories_there_are(tmp_path: Path) -> No
     series = read.whole[0]
     np.testing.assert_array_equal(series.values[[0, 1, 9], 1:], [[1, 0], [0, 1], [0, 0]])
     assert series.indicators == {"kind=x", "kind=y"}
+
+
+def test_a_missing_category_is_no_category(tmp_path: Path) -> None:
+    table = long(kind=["x", "y", None, "x", "y"] * 4)
+    assert "row 2, time 2001-01-03: kind is missing" in refusal(tmp_path, table, cat_exog=("kind",))
+    series = panel(tmp_path, table, cat_exog=("kind",), missing="ffill").whole[0]
+    assert series.values[2, 1:].tolist() == [0, 1]
 
 
 def test_too_many_categories_are_refused(tmp_path: Path) -> None:
@@ -318,7 +346,7 @@ def test_logarithms_say_so_in_their_names(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.whole[0].values[:, 0], np.arange(10.0))
     table.loc[2, "price"] = 0.0
     said = refusal(tmp_path, table, logarithms=("price",))
-    assert "row 2, time 2001-01-03 00:00:00: price is 0.0, which has no logarithm" in said
+    assert "row 2, time 2001-01-03: price is 0.0, which has no logarithm" in said
     assert "use one of y" in refusal(tmp_path, long(), logarithms=("price",))
 
 

@@ -6,13 +6,21 @@ and missing values unless the layout says what to do about them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tidegate.train.data.series import Timestamps
 from tidegate.train.data.table import Roles, TableLayout
+from tidegate.train.data.timeline import (
+    expected_form,
+    in_words,
+    next_times,
+    read_times,
+    times_between,
+)
 
 
 class SeriesProblem(NamedTuple):
@@ -92,28 +100,23 @@ class _Cleaning:
         roles: Roles,
         report: SeriesReport,
     ) -> None:
-        self.name, self.layout, self.roles = name, layout, roles
+        self.name, self.layout, self.roles, self.report = name, layout, roles, report
         self.frame, self.rows = frame, frame.index.to_numpy()
-        self.times: pd.Series = pd.Series(dtype=object)
-        self.report, self.problems = report, 0
+        self.times = read_times(frame, layout)
+        self.problems = 0
 
     def run(self) -> Cleaned | None:
-        self.times = self.read_times()
+        """The series, or None where anything was reported."""
+        self.check_times()
         if self.has_problems():
             return None
-        columns = [*self.roles.values, *self.layout.futr_exog, *self.layout.stat_exog]
-        numbers = self.read_numbers(columns)
-        categories = self.frame[list(self.layout.cat_exog)]
+        numbers, categories = self.read_numbers(), self.read_categories()
         if self.has_problems():
             return None
         if self.layout.missing == "drop":
-            whole = [columns.notna().all(axis=1).to_numpy() for columns in (numbers, categories)]
-            keep = np.logical_and(*whole)
-            numbers, categories = numbers[keep], categories[keep]
-            self.times, self.rows = self.times[keep], self.rows[keep]
-            if not len(numbers):
-                self.problem(0, "no row is whole", row=0, time="-")
-                return None
+            numbers, categories = self.drop_missing(numbers, categories)
+        if self.has_problems():
+            return None
         numbers, categories = self.fill_gaps(numbers, categories)
         if self.has_problems():
             return None
@@ -139,117 +142,106 @@ class _Cleaning:
         """Whether any was reported."""
         return self.problems > 0
 
-    def problem(self, at: int, text: str, *, row: int | None = None, time: str = "") -> None:
-        """Reports what is wrong at a position of the series."""
+    def problem(self, at: int, text: str, time: str = "") -> None:
+        """Reports what is wrong in a row of the series."""
         self.problems += 1
-        row = int(self.rows[at]) if row is None else row
-        time = time or str(self.times.iloc[at]).removesuffix(" 00:00:00")
-        self.report(SeriesProblem(self.name, row, time, text))
+        time = time or in_words(self.times.iloc[at])
+        self.report(SeriesProblem(self.name, int(self.rows[at]), time, text))
 
-    def read_times(self) -> pd.Series:
-        """Times in ascending order, one for each row."""
-        layout = self.layout
-        if not layout.time_column:
-            return pd.Series(np.arange(len(self.frame)))
-        given = self.frame[layout.time_column]
-        if layout.counts_time:
-            times = pd.to_numeric(given, errors="coerce")
-            times = times.where(times % 1 == 0)
-        else:
-            pattern = layout.time_format or "ISO8601"
-            times = pd.to_datetime(given, format=pattern, errors="coerce", utc=True)
-            times = times.dt.tz_localize(None)
-        times = times.reset_index(drop=True)
-        for at in np.flatnonzero(times.isna()):
-            expected = (
-                f"in time_format={layout.time_format!r}" if layout.time_format else "ISO 8601"
-            )
-            expected = "a whole number" if layout.counts_time else expected
-            text = f"{layout.time_column} is not {expected}; correct it, or the settings"
-            self.problem(int(at), text, time=repr(given.iloc[at]))
-        if not self.has_problems():
-            self.times = times
-            self.check_order(times)
-        return times.astype("int64") if layout.counts_time and not self.has_problems() else times
+    def problem_when(self, time: Any, text: str) -> None:  # noqa: ANN401 - a date or a number
+        """Reports what is wrong at a time, which gaps may have put between two rows."""
+        at = int(self.times.searchsorted(time, side="right")) - 1
+        self.problem(at, text, in_words(time))
 
-    def check_order(self, times: pd.Series) -> None:
-        """Time only goes forward."""
-        values = times.to_numpy()
+    def check_times(self) -> None:
+        """Every time can be read, and time only goes forward."""
+        for at in np.flatnonzero(self.times.isna()):
+            text = f"{self.layout.time_column} is not {expected_form(self.layout)}; correct it"
+            given = self.frame[self.layout.time_column].iloc[at]
+            self.problem(int(at), f"{text}, or the settings", repr(given))
+        if self.has_problems():
+            return
+        values = self.times.to_numpy()
         for at in np.flatnonzero(values[1:] <= values[:-1]) + 1:
             if values[at] == values[at - 1]:
                 self.problem(int(at), "the time is a duplicate; keep one row for each time")
             else:
-                text = f"comes after {times.iloc[at - 1]}: unsorted; sort the rows by time"
-                self.problem(int(at), text)
+                before = in_words(self.times.iloc[at - 1])
+                self.problem(int(at), f"comes after {before}: unsorted; sort the rows by time")
 
-    def read_numbers(self, columns: list[str]) -> pd.DataFrame:
+    def read_numbers(self) -> pd.DataFrame:
         """Columns of finite numbers; NaN where missing and something is to be done about it."""
         numbers = {}
-        for column in columns:
+        for column in (*self.roles.values, *self.layout.futr_exog, *self.layout.stat_exog):
             given = self.frame[column]
             values = pd.to_numeric(given, errors="coerce").to_numpy(dtype=np.float64)
-            is_missing = given.isna().to_numpy()
-            wrong = ~np.isfinite(values) & ~is_missing
-            if self.layout.missing == "error":
-                wrong |= is_missing
-            for at in np.flatnonzero(wrong):
-                value = "missing" if is_missing[at] else f"{given.iloc[at]!r}, no finite number"
-                remedy = (
-                    "name what to do about it in dataset.missing"
-                    if is_missing[at]
-                    else "correct it, or name it in dataset.missing_values"
-                )
-                self.problem(int(at), f"{column} is {value}; {remedy}")
+            self.check_values(column, ~np.isfinite(values))
             numbers[column] = values
-        return pd.DataFrame(numbers)
+        return pd.DataFrame(numbers, index=np.arange(len(self.frame)))
+
+    def read_categories(self) -> pd.DataFrame:
+        """Columns of names."""
+        for column in self.layout.cat_exog:
+            self.check_values(column, self.frame[column].isna().to_numpy())
+        return self.frame[list(self.layout.cat_exog)].reset_index(drop=True)
+
+    def check_values(self, column: str, unread: NDArray[np.bool_]) -> None:
+        """Names what cannot be read; what is missing, unless something is to be done about it."""
+        given = self.frame[column]
+        for at in np.flatnonzero(unread):
+            if given.notna().iloc[at]:
+                text = f"{column} is {given.iloc[at]!r}, no finite number; correct it"
+                self.problem(int(at), f"{text}, or name it in dataset.missing_values")
+            elif self.layout.missing == "error":
+                text = f"{column} is missing; say in dataset.missing what to do about it"
+                self.problem(int(at), text)
+
+    def drop_missing(
+        self, numbers: pd.DataFrame, categories: pd.DataFrame
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows with every value."""
+        whole = numbers.notna().all(axis=1) & categories.notna().all(axis=1)
+        if not whole.any():
+            self.problem(0, "the series has no row with every value; leave it out")
+            return numbers, categories
+        self.times, self.rows = self.times[whole], self.rows[whole.to_numpy()]
+        return numbers[whole], categories[whole]
 
     def fill_gaps(
         self, numbers: pd.DataFrame, categories: pd.DataFrame
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Rows at every time, the missing ones without values; index is the time."""
+        """Rows at every time, the missing ones without values; the index is the time."""
         times = self.times.to_numpy()
         numbers, categories = numbers.set_axis(times), categories.set_axis(times)
         if self.layout.gaps == "keep" or not self.layout.time_column:
             return numbers, categories
-        grid = self.grid()
-        if len(grid) == len(times) and bool((grid == times).all()):
+        wanted = times_between(self.times, self.layout)
+        if np.array_equal(wanted, times):
             return numbers, categories
         if self.layout.gaps == "error":
-            self.report_gaps(times)
+            self.report_gaps()
             return numbers, categories
-        for at in np.flatnonzero(~np.isin(times, grid)):
+        for at in np.flatnonzero(~np.isin(times, wanted)):
             text = (
                 f"is no whole number of steps of frequency={self.layout.frequency!r} after "
-                f"{self.times.iloc[0]}; correct the time or the frequency"
+                f"{in_words(self.times.iloc[0])}; correct the time or the frequency"
             )
             self.problem(int(at), text)
-        return numbers.reindex(grid), categories.reindex(grid)
+        return numbers.reindex(wanted), categories.reindex(wanted)
 
-    def grid(self) -> np.ndarray:
-        """The times that there should be."""
-        first, last = self.times.iloc[0], self.times.iloc[-1]
-        if self.layout.counts_time:
-            step = int(self.layout.frequency)
-            return np.arange(first, last + 1, step)
-        return pd.date_range(first, last, freq=self.layout.frequency).as_unit("ns").to_numpy()
-
-    def report_gaps(self, times: np.ndarray) -> None:
+    def report_gaps(self) -> None:
         """Names every time that does not follow the one before by one step."""
-        if self.layout.counts_time:
-            expected = times[:-1] + int(self.layout.frequency)
-        else:
-            offset = pd.tseries.frequencies.to_offset(self.layout.frequency)
-            expected = (pd.DatetimeIndex(times[:-1]) + offset).to_numpy()
-        wrong = np.flatnonzero(expected != times[1:])
+        expected = next_times(self.times, self.layout)
+        wrong = np.flatnonzero(expected.to_numpy()[:-1] != self.times.to_numpy()[1:])
+        frequency = f"frequency={self.layout.frequency!r}"
         for at in wrong:
             text = (
-                f"expected {pd.Series(expected).iloc[at]} at frequency={self.layout.frequency!r}; "
-                "give the right frequency, or say in dataset.gaps what to do about gaps"
+                f"expected {in_words(expected.iloc[at])} at {frequency}; give the right frequency, "
+                "or say in dataset.gaps what to do about gaps"
             )
             self.problem(int(at) + 1, text)
         if not wrong.size:
-            text = f"is no time of frequency={self.layout.frequency!r}; give the right one"
-            self.problem(0, text)
+            self.problem(0, f"is no time of {frequency}; give the right one")
 
     def fill_missing(self, columns: pd.DataFrame) -> pd.DataFrame:
         """The last value before; nothing of the future is known."""
@@ -271,7 +263,7 @@ class _Cleaning:
                     f"{column} changes from {values[at - 1]} to {values[at]}, and is in "
                     "dataset.stat_exog; make it hist_exog or futr_exog"
                 )
-                self.problem(0, text, row=int(at), time=str(numbers.index[int(at)]))
+                self.problem_when(numbers.index[int(at)], text)
 
     def take_logarithms(self, numbers: pd.DataFrame) -> pd.DataFrame:
         """Natural logarithms in place of what the layout names."""
@@ -280,6 +272,6 @@ class _Cleaning:
             values = numbers[column].to_numpy()
             for at in np.flatnonzero(values <= 0):
                 text = f"{column} is {values[at]}, which has no logarithm; leave out logarithms"
-                self.problem(0, text, row=int(at), time=str(numbers.index[int(at)]))
+                self.problem_when(numbers.index[int(at)], text)
             numbers[column] = np.log(values, where=values > 0, out=np.full(len(values), np.nan))
         return numbers

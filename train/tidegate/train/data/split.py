@@ -91,8 +91,8 @@ def _position(times: Timestamps, until: date | None, default: int) -> int:
         return default
     if not np.issubdtype(times.dtype, np.datetime64):
         raise ValueError(
-            f"a cut at {until} of series whose rows are numbered; cut them by train_rows, "
-            "validation_rows and test_rows"
+            f"a cut at {until} of series whose times are whole numbers; cut them by "
+            "dataset.part_rows"
         )
     return int(np.searchsorted(times, np.datetime64(until), side="left"))
 
@@ -107,6 +107,6 @@ def _check_rows(series: Sequence[Series], times: Timestamps, rows: tuple[int, in
             )
     if min(rows) < 1 or sum(rows) > len(times):
         raise ValueError(
-            f"train_rows, validation_rows and test_rows = {list(rows)}; give three of at least 1, "
-            f"{len(times)} together at most"
+            f"dataset.part_rows = {list(rows)}; give three of at least 1, {len(times)} together at "
+            "most"
         )

@@ -66,14 +66,23 @@ class TableLayout:
     def __post_init__(self) -> None:
         if self.gaps == "insert" and self.missing not in ("ffill", "mark"):
             raise ValueError(
-                f"gaps = 'insert' with missing = {self.missing!r}: what is inserted is missing; "
-                "give missing = 'ffill' or 'mark', or gaps = 'keep'"
+                f"dataset.gaps = 'insert' with missing = {self.missing!r}: what is inserted is "
+                "missing; give missing = 'ffill' or 'mark', or gaps = 'keep'"
             )
         if self.calendar and self.counts_time:
             raise ValueError(
-                f"calendar = {list(self.calendar)} of times that are whole numbers, which no "
-                "calendar knows; leave it out"
+                f"dataset.calendar = {list(self.calendar)} of times that are whole numbers, which "
+                "no calendar knows; leave it out"
             )
+
+        if not self.frequency.isdigit():
+            try:
+                pd.tseries.frequencies.to_offset(self.frequency)
+            except ValueError as error:
+                raise ValueError(
+                    f"dataset.frequency = {self.frequency!r} is no offset alias of pandas, such as "
+                    "'h', 'D' or 'MS', and no whole number"
+                ) from error
 
     @property
     def counts_time(self) -> bool:
