@@ -3,7 +3,7 @@
 Dimensions: N origins, horizon, K targets, Q quantiles.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from tidegate.train.evaluate.ridge import Ridge
 Values = NDArray[np.floating]
 
 MODEL = "median"
+
+# Rows of one frame; bounds the memory.
+_MOST_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,14 @@ def score(
     """
     season = season or season_length(tests[0].series.frequency)
     ridge = _fit_ridge(tests, _lookback(tests, season, ridge_lookback))
-    rows, steps = [], []
-    for test in tests:
-        for column in columns(test, season, ridge):
-            rows.append(_row(column, season))
-            steps.append(_steps(column))
+    tables, steps = [], []
+    for group in _groups(column for test in tests for column in columns(test, season, ridge)):
+        tables.append(_by_series(group, season))
+        steps += [_steps(column) for column in group]
     by_horizon = sum(steps[1:], steps[0]) / len(steps)
     by_horizon.insert(0, "step", np.arange(1, len(by_horizon) + 1))
     baselines = ("last_value", "seasonal_naive", *(["ridge"] if ridge else []))
-    return ForecastScores(pd.DataFrame(rows), by_horizon, baselines)
+    return ForecastScores(pd.concat(tables, ignore_index=True), by_horizon, baselines)
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,24 @@ def interval_percent(levels: tuple[float, ...]) -> int:
     return round(100 * (levels[-1] - levels[0]))
 
 
-def _row(column: Column, season: int) -> dict[str, object]:
-    """The scores of one target of one series."""
-    frame, names = long_frame(column), list(column.points)
-    known = column.train[~np.isnan(column.train)]
-    train = pd.DataFrame({"unique_id": column.unique_id, "y": known})
-    quantiles = [f"q{level:g}" for level in column.levels]
+def _groups(every: Iterable[Column]) -> Iterator[list[Column]]:
+    """Columns that are scored in one frame: a call of utilsforecast costs as much for one."""
+    group: list[Column] = []
+    for column in every:
+        group.append(column)
+        if sum(one.truth.size for one in group) >= _MOST_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _by_series(group: Sequence[Column], season: int) -> pd.DataFrame:
+    """The scores of some targets, a row for each."""
+    frame = pd.concat([long_frame(column) for column in group], ignore_index=True)
+    train = pd.concat([_train_frame(column) for column in group], ignore_index=True)
+    names, levels = list(group[0].points), group[0].levels
+    quantiles = [f"q{level:g}" for level in levels]
     errors = {
         "mae": ufl.mae(frame, names),
         "mse": ufl.mse(frame, names),
@@ -179,30 +193,47 @@ def _row(column: Column, season: int) -> dict[str, object]:
         # Scaled by the seasonal naive error within the training part.
         "mase": ufl.mase(frame, names, seasonality=season, train_df=train),
     }
-    weighted = ufl.scaled_crps(frame, {MODEL: quantiles}, np.asarray(column.levels))
-    row: dict[str, object] = {"unique_id": column.unique_id, "windows": len(column.truth)}
+    ids = [column.unique_id for column in group]
+    scale = np.array([column.scale for column in group])
+    # In the order of the series, whatever that of the library.
+    ordered = {name: table.set_index("unique_id").reindex(ids) for name, table in errors.items()}
+    scores: dict[str, object] = {"unique_id": ids, "windows": [len(one.truth) for one in group]}
     for name in names:
         suffix = "" if name == MODEL else f"_{name}"
-        for metric, table in errors.items():
-            row[f"{metric}{suffix}"] = float(table[name].iloc[0])
-        row[f"mae_standardised{suffix}"] = float(errors["mae"][name].iloc[0]) / column.scale
-        row[f"mse_standardised{suffix}"] = float(errors["mse"][name].iloc[0]) / column.scale**2
-    row["direction"], row["direction_always_up"] = _directions(frame)
-    row["weighted_quantile_loss"] = float(weighted[MODEL].iloc[0])
-    if len(column.levels) > 1:
-        width = interval_percent(column.levels)
+        for metric, table in ordered.items():
+            scores[f"{metric}{suffix}"] = table[name].to_numpy()
+        scores[f"mae_standardised{suffix}"] = ordered["mae"][name].to_numpy() / scale
+        scores[f"mse_standardised{suffix}"] = ordered["mse"][name].to_numpy() / scale**2
+    scores |= _directions(frame, ids)
+    others = {
+        "weighted_quantile_loss": ufl.scaled_crps(frame, {MODEL: quantiles}, np.asarray(levels))
+    }
+    if len(levels) > 1:
+        width = interval_percent(levels)
         low, high = f"{MODEL}-lo-{width}", f"{MODEL}-hi-{width}"
         bounds = frame.rename(columns={quantiles[0]: low, quantiles[-1]: high})
-        row[f"coverage_{width}"] = float(ufl.coverage(bounds, [MODEL], width)[MODEL].iloc[0])
-    return row
+        others[f"coverage_{width}"] = ufl.coverage(bounds, [MODEL], width)
+    for name, table in others.items():
+        scores[name] = table.set_index("unique_id")[MODEL].reindex(ids).to_numpy()
+    return pd.DataFrame(scores)
 
 
-def _directions(frame: pd.DataFrame) -> tuple[float, float]:
+def _train_frame(column: Column) -> pd.DataFrame:
+    known = column.train[~np.isnan(column.train)]
+    return pd.DataFrame({"unique_id": column.unique_id, "y": known})
+
+
+def _directions(frame: pd.DataFrame, ids: Sequence[str]) -> dict[str, Values]:
     """Shares of the changes that the median, and always a rise, tell; no change counts not."""
     change = np.sign(frame["y"] - frame["last_value"])
     told = np.sign(frame[MODEL] - frame["last_value"])
     moved = change != 0
-    return float((told == change)[moved].mean()), float((change > 0)[moved].mean())
+    by_series = frame["unique_id"][moved]
+    right = {"direction": (told == change)[moved], "direction_always_up": (change > 0)[moved]}
+    return {
+        name: share.groupby(by_series).mean().reindex(ids).to_numpy(dtype=np.float64)
+        for name, share in right.items()
+    }
 
 
 def _steps(column: Column) -> pd.DataFrame:
