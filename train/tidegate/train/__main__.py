@@ -1,4 +1,4 @@
-"""The command ``tidegate-train``: fit, evaluate, export, data."""
+"""The command ``tidegate-train``: fit, tune, evaluate, export, data."""
 
 import argparse
 import os
@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "fit":
             return _fit(options, _overrides(rest))
+        if options.command == "tune":
+            _tune(options, _overrides(rest))
+            return 0
         if rest:
             parser.error(f"unknown arguments: {' '.join(rest)}")
         if options.command == "evaluate":
@@ -89,6 +92,21 @@ def _parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("local", "torchrun"),
         help="who runs the training (default: torchrun, if it started this process, else local)",
+    )
+    tune = commands.add_parser(
+        "tune",
+        help="search for better settings; needs tidegate[tune]",
+        usage="tidegate-train tune CONFIG [--output DIR] [--SECTION.KEY VALUE ...]",
+        epilog="Takes trials of the recipe's [tune] until the study has enough. Several workers "
+        "run the same command, on one machine or several, with one tune.storage.",
+        allow_abbrev=False,
+    )
+    tune.add_argument("config", type=Path, help="a TOML file with [tune.space]")
+    tune.add_argument(
+        "--output",
+        type=Path,
+        default=Path(".tidegate/models"),
+        help="folder that gets NAME/best.toml (default: %(default)s)",
     )
     evaluate = commands.add_parser("evaluate", help="score a trained model", allow_abbrev=False)
     evaluate.add_argument("checkpoint", type=Path, help="model.pt, written by fit")
@@ -200,6 +218,16 @@ def _print_result(result: "Result") -> None:
     _print_parity(result.path, result.spec)
     _print(f"registered {registered.name} {registered.version}: {champion}, {registered.reason}")
     _print(f"to look at it: mlflow ui --backend-store-uri {result.config.tracking.uri}")
+
+
+def _tune(options: argparse.Namespace, overrides: Mapping[str, str]) -> None:
+    from tidegate.train.tune import tune
+
+    tuned = tune(options.config, options.output, overrides)
+    _print(f"{tuned.study}: {tuned.trials} trials; best {tuned.metric} {tuned.score:.6g} with")
+    for name, value in tuned.settings.items():
+        _print(f"  {name} = {value!r}")
+    _print(f"wrote {tuned.recipe}; train it with tidegate-train fit {tuned.recipe}")
 
 
 def _evaluate(path: Path, part: Part, folder: Path | None, mc_samples: int | None) -> None:

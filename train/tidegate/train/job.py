@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -140,16 +140,19 @@ def _leave_it(_: dict[str, Any]) -> None:
 
 
 @contextmanager
-def track(config: Config, data: Data, run_id: str | None = None) -> Iterator[tracking.Run]:
+def track(
+    config: Config, data: Data, run_id: str | None = None, *, parent: str | None = None
+) -> Iterator[tracking.Run]:
     """Begins the MLflow run, with configuration and data set logged.
 
     Args:
         config: of the run.
         data: of the run.
         run_id: of an interrupted run to go on with, which has both already.
+        parent: id of the run to nest this one in.
     """
     section = config.tracking
-    tags = {"task": config.task}
+    tags = {"task": config.task, **({tracking.PARENT_TAG: parent} if parent else {})}
     with tracking.start_run(section.uri, section.experiment, config.name, tags, run_id) as tracked:
         if run_id is not None:
             yield tracked
@@ -169,6 +172,7 @@ def train(
     resume: Mapping[str, Any] | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
     processes: Processes | None = None,
+    after_epoch: Sequence[Callable[[Epoch], None]] = (),
 ) -> Fitted:
     """Fits a model; it then has the weights of its best epoch, and is on the CPU.
 
@@ -180,6 +184,7 @@ def train(
         resume: as :func:`tidegate.train.fit.fit` takes it.
         save: likewise.
         processes: likewise.
+        after_epoch: called after what the task itself does after an epoch.
     """
     processes = processes or Processes()
     section, task = config.training, TASKS[config.task]
@@ -191,6 +196,7 @@ def train(
             tracked.log_metrics({"vector_coverage": coverage})
         hooks.append(lambda epoch: tracked.log_metrics(epoch.metrics, epoch.number))
         hooks += task.after_epoch(config, model, data, tracked)
+    hooks += after_epoch
     fitted = fit(
         task.fit_task(config, model, data),
         build_optimization(config),

@@ -38,6 +38,8 @@ with warnings.catch_warnings():
     import mlflow.pyfunc
 
 CHAMPION = "champion"
+# MLflow's own name of what nests a run in another.
+PARENT_TAG = "mlflow.parentRunId"
 SQLITE = "sqlite:///"
 # What a loaded model needs; without the list MLflow takes seconds to guess a wrong one.
 REQUIREMENTS = ["onnx", "onnxruntime"]
@@ -213,16 +215,7 @@ def start_run(
         tags: further ones.
         run_id: of a run to go on with; None: a new one.
     """
-    for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    folder = _artifact_folder(uri)
-    if folder is not None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    client = _connect()
-    known = client.get_experiment_by_name(experiment)
-    location = folder.as_uri() if folder else None
-    experiment_id = known.experiment_id if known else client.create_experiment(experiment, location)
+    client, experiment_id = _open(uri, experiment)
     commit = git_commit()
     source = {"mlflow.source.git.commit": commit} if commit else {}
     with mlflow.start_run(
@@ -233,6 +226,39 @@ def start_run(
         except KeyboardInterrupt:
             mlflow.end_run("KILLED")
             raise
+
+
+def begin_parent(uri: str, experiment: str, name: str) -> str:
+    """Begins a run for others to be nested in, and leaves it open; returns its id."""
+    client, experiment_id = _open(uri, experiment)
+    run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
+    return run_id
+
+
+def finish_parent(uri: str, run_id: str, metrics: Mapping[str, float], file: Path) -> None:
+    """Ends a run of :func:`begin_parent` with its metrics and a file."""
+    mlflow.set_tracking_uri(uri)
+    client = _connect()
+    for name, value in metrics.items():
+        client.log_metric(run_id, name, value)
+    client.log_artifact(run_id, str(file))
+    client.set_terminated(run_id)
+
+
+def _open(uri: str, experiment: str) -> tuple[mlflow.MlflowClient, str]:
+    """A client, and the experiment's id; the experiment is made when it is new."""
+    for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    folder = _artifact_folder(uri)
+    if folder is not None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    client = _connect()
+    known = client.get_experiment_by_name(experiment)
+    location = folder.as_uri() if folder else None
+    if known:
+        return client, known.experiment_id
+    return client, client.create_experiment(experiment, location)
 
 
 def compare(score: Score, champion: ModelVersion | None) -> tuple[bool, str]:

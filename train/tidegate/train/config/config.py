@@ -14,6 +14,7 @@ from tidegate.train.config.model import ModelConfig
 from tidegate.train.config.task import Task
 from tidegate.train.config.tracking import TrackingConfig
 from tidegate.train.config.training import TrainingConfig
+from tidegate.train.config.tune import TuneConfig
 from tidegate.train.language_model import BIDIRECTIONAL as BIDIRECTIONAL_LANGUAGE_MODEL
 from tidegate.train.regularizers import Site
 
@@ -40,6 +41,7 @@ class Config(BaseSettings):
     forecast: ForecastConfig = ForecastConfig()
     language: LanguageConfig = LanguageConfig()
     tracking: TrackingConfig = TrackingConfig()
+    tune: TuneConfig | None = None
 
     @model_validator(mode="after")
     def _the_future_is_not_known(self) -> Self:
