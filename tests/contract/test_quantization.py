@@ -14,6 +14,7 @@ from tidegate.serve.inspection import describe
 from tidegate.serve.model import load_model
 from tidegate.serve.settings import Settings
 from tidegate.train import (
+    Forecaster,
     Labeller,
     LanguageModel,
     ParityError,
@@ -30,6 +31,7 @@ from tidegate.train.export import check_file
 from tidegate.train.export.quantization import LEVELS, quantize_weights
 from tidegate.train.export.rebuild import rebuild
 from tidegate.train.regularizers import Regularizer
+from tidegate.train.scaler import StandardScaler
 
 HIDDEN = 48
 WORDS = ("<pad>", "<unk>", *(f"word{number}" for number in range(60)))
@@ -40,6 +42,7 @@ def network(cell: str, *regularizers: Regularizer, **arguments: Any) -> Recurren
     return Recurrent(cell, 24, HIDDEN, 2, regularizers=regularizers, **arguments)  # type: ignore[arg-type]  # names below
 
 
+WALK = np.random.default_rng(0).normal(size=(90, 3)).cumsum(axis=0) + np.array([300.0, 10.0, -50])
 MODELS: dict[str, nn.Module] = {
     "lstm": network("lstm"),
     "gru": network("gru"),
@@ -51,6 +54,15 @@ MODELS: dict[str, nn.Module] = {
         label_names=("A", "B", "C"),
         embedding_size=24,
         decoder="crf",
+    ),
+    "forecaster": Forecaster(
+        Recurrent("gru", 3, HIDDEN, 2),
+        features=("level", "temperature", "load"),
+        targets=("level", "load"),
+        horizon=12,
+        quantile_levels=(0.1, 0.5, 0.9),
+        scaler=StandardScaler.fit(WALK, (True, False, False)),
+        frequency="h",
     ),
     "language model": LanguageModel(network("lstm"), vocabulary=WORDS[1:], embedding_size=24),
 }

@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser(
         "export",
         help="write the ONNX file anew, or check one",
-        usage="tidegate-train export CHECKPOINT --output FILE [--weights int8 [--tolerance SHARE]]"
-        "\n"
+        usage="tidegate-train export CHECKPOINT --output FILE "
+        "[--weights int8 [--tolerance SHARE]]\n"
         "       tidegate-train export --check FILE [--provider cuda] [CHECKPOINT]",
         epilog="--check compares a file with the model rebuilt from the file's own weights and "
         "spec, or with that of a checkpoint, as the export did.",
