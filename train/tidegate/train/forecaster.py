@@ -58,8 +58,6 @@ class Forecaster(nn.Module):
         segment: observations that a step of the network reads; see :mod:`segments`.
         channel_independent: whether each feature is a series of its own, read and
             forecast with the same weights; every feature is a target then.
-        loss_scale: of each target, so that they count alike in the loss; empty: the
-            scaler's, which for a differenced target is that of its changes.
         head: a kind of head.
         **options: of the head, such as ``largest_count``.
 
@@ -77,7 +75,6 @@ class Forecaster(nn.Module):
     differenced: Tensor
     level: Tensor
     target_index: Tensor
-    loss_scale: Tensor
     offsets: Tensor
 
     def __init__(
@@ -93,7 +90,6 @@ class Forecaster(nn.Module):
         units: Sequence[str] = (),
         segment: int = 1,
         channel_independent: bool = False,
-        loss_scale: Sequence[float] = (),
         head: type[Head] = QuantileHead,
         **options: Any,  # noqa: ANN401 # each head has its own
     ) -> None:
@@ -125,8 +121,6 @@ class Forecaster(nn.Module):
             ("level", scaler.level),
         ):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32))
-        scale_of_loss = loss_scale or [float(scaler.scale[features.index(t)]) for t in targets]
-        self.register_buffer("loss_scale", torch.tensor(scale_of_loss, dtype=torch.float32))
         self.register_buffer("target_index", torch.tensor([features.index(t) for t in targets]))
         if head is NegativeBinomialHead and not (self.target_level > 0).all():
             raise ValueError(
@@ -228,7 +222,7 @@ class Forecaster(nn.Module):
             distribution: of :meth:`distribution`.
             y: raw values [B, T, horizon, K]; NaN takes no part.
         """
-        return self.head.loss(distribution, y, self.loss_scale)
+        return self.head.loss(distribution, y, self.target_scale)
 
     def distribution(
         self,

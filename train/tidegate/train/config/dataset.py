@@ -98,6 +98,10 @@ class DatasetConfig(Section):
         default="standard", description="Of features: standard, robust or mean_abs."
     )
     differenced: tuple[str, ...] = Field(default=(), description="Features read as changes.")
+    differenced_scale: Literal["changes", "values"] = Field(
+        default="changes",
+        description="What a differenced feature is scaled by, and the loss of it as a target.",
+    )
     sentences: int = Field(
         default=4000, ge=10, description="Generated sentences, all parts together."
     )

@@ -1,7 +1,7 @@
 """``[forecast]``: what a forecast says."""
 
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,11 +20,6 @@ class ForecastConfig(Section):
     )
     largest_count: int = Field(
         default=1023, ge=1, le=65_535, description="Negative binomial: no quantile is above it."
-    )
-    loss_units: Literal["reads", "values"] = Field(
-        default="reads",
-        description="Of the loss: standard deviations of what is read of a target (its changes, "
-        "where it is differenced), or of its values.",
     )
     conformal: bool = Field(
         default=False,

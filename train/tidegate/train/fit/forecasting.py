@@ -91,7 +91,7 @@ class ForecastingTask:
     def validate(self) -> dict[str, float]:
         """The pinball loss of the validation part, origin after origin."""
         tests = backtests(self.model, self.splits, "validation", self.warmup)
-        losses = [test.loss(self.model.loss_scale.cpu().numpy()) for test in tests]
+        losses = [test.loss(self.model.target_scale.cpu().numpy()) for test in tests]
         return {self.monitor: float(np.mean(losses))}
 
     def state_dict(self) -> dict[str, Any]:

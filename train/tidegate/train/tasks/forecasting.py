@@ -20,7 +20,7 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead
 from tidegate.train.heads.negative_binomial import check_counts
 from tidegate.train.inference import sampled_networks
-from tidegate.train.scaler import find_scaler
+from tidegate.train.scaler import Scaler, find_scaler
 from tidegate.train.segments import Segments
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition
 from tidegate.train.tasks.recurrent import build_recurrent
@@ -37,7 +37,6 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
     @override
     def build_model(self, config: Config, data: Panel) -> Forecaster:
         warn_if_deep(config.model.num_layers, sum(map(len, data.train)))
-        differenced = data.columns(config.dataset.differenced)
         segments = Segments(config.model.segment, config.model.channel_independent)
         return Forecaster(
             build_recurrent(config, segments.input_size(len(data.features))),
@@ -46,16 +45,10 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
             targets=data.targets,
             horizon=config.forecast.horizon,
             quantile_levels=config.forecast.quantile_levels,
-            scaler=find_scaler(config.dataset.scaler).fit(
-                [one.values for one in data.train],
-                [column in differenced for column in range(len(data.features))],
-                data.columns(sorted(data.splits[0].series.indicators)),
-                data.features,
-            ),
+            scaler=_scaler(config, data),
             frequency=data.frequency,
             segment=segments.length,
             channel_independent=segments.channel_independent,
-            loss_scale=_loss_scale(config, data),
             head=HEADS[config.forecast.head],
             **_head_options(config, data),
         )
@@ -143,11 +136,15 @@ def _head_options(config: Config, data: Panel) -> dict[str, Any]:
     return {"largest_count": config.forecast.largest_count}
 
 
-def _loss_scale(config: Config, data: Panel) -> list[float]:
-    """Standard deviations of the targets' values in the training parts; empty: the scaler's."""
-    if config.forecast.loss_units == "reads":
-        return []
-    columns = data.columns(data.targets)
-    values = np.concatenate([one.values[:, columns] for one in data.train])
-    deviations: list[float] = np.nanstd(values, axis=0).tolist()
-    return deviations
+def _scaler(config: Config, data: Panel) -> Scaler:
+    """Fitted to the training parts, and to nothing else."""
+    differenced = data.columns(config.dataset.differenced)
+    flags = [column in differenced for column in range(len(data.features))]
+    parts = [one.values for one in data.train]
+    indicators = data.columns(sorted(data.splits[0].series.indicators))
+    scaler_type = find_scaler(config.dataset.scaler)
+    scaler = scaler_type.fit(parts, flags, indicators)
+    if config.dataset.differenced_scale == "changes":
+        return scaler
+    of_values = scaler_type.fit(parts, [False] * len(flags), indicators)
+    return replace(scaler, scale=of_values.scale)
