@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -74,6 +74,7 @@ def test_characters_are_read_over_grpc_as_numpy_reads_them(
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=8), st.sampled_from(["", "NFD"]))
+@example(["<PAD>", "<unk>"], "")
 def test_training_and_server_give_a_word_the_same_numbers(words: list[str], form: str) -> None:
     model = character_labeller()
     assert model.characters is not None

@@ -122,7 +122,8 @@ class Labeller(nn.Module):
         self.crf = LinearChainCRF(N) if decoder == "crf" else None
         self.pooling = build_pooling(pooling, size) if M else None
         self.sentence_head = nn.Linear(size, M) if M else None
-        self._ids = {word: index for index, word in enumerate(words)}
+        # Padding is no word: a text that has it is not known.
+        self._ids = {word: index for index, word in enumerate(words) if word != PADDING}
 
     def encode(self, sentence: Sequence[str]) -> list[int]:
         """The token id of each word; unknown words are 1."""

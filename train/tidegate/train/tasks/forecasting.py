@@ -143,8 +143,8 @@ def _scaler(config: Config, data: Panel) -> Scaler:
     parts = [one.values for one in data.train]
     indicators = data.columns(sorted(data.splits[0].series.indicators))
     scaler_type = find_scaler(config.dataset.scaler)
-    scaler = scaler_type.fit(parts, flags, indicators)
+    scaler = scaler_type.fit(parts, flags, indicators, data.features)
     if config.dataset.differenced_scale == "changes":
         return scaler
-    of_values = scaler_type.fit(parts, [False] * len(flags), indicators)
+    of_values = scaler_type.fit(parts, [False] * len(flags), indicators, data.features)
     return replace(scaler, scale=of_values.scale)
