@@ -18,7 +18,7 @@ random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
 digest() { openssl dgst -sha256 -r "$folder/$1" | cut -d' ' -f1; }
 
-for name in postgres_password redis_password grafana_password mlflow_password mlflow_session_key \
+for name in postgres_password optuna_password redis_password grafana_password mlflow_password mlflow_session_key \
   checkpoint_key client_token; do
   random | keep "$name"
 done

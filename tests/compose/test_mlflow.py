@@ -101,6 +101,30 @@ def test_the_server_follows_the_champion_of_the_registry_without_a_restart(
     deployment.up()
 
 
+def test_workers_share_a_study_in_the_database(deployment: Deployment, tmp_path: Path) -> None:
+    recipe = tmp_path / "study.toml"
+    recipe.write_text(
+        'name = "study"\ntask = "labelling"\n[dataset]\nname = "homographs"\nsentences = 60\n'
+        "[model]\nhidden_size = 4\nembedding_size = 4\nnum_layers = 1\n"
+        "[training]\nepochs = 1\n[tune]\ntrials = 1\n"
+        'storage = "postgresql+psycopg2://optuna@postgres/optuna"\n'
+        'storage_password_file = "/run/secrets/optuna_password"\n'
+        '[tune.space]\n"training.learning_rate" = {type = "float", low = 1e-3, high = 0.1}\n'
+    )
+    recipe.chmod(0o444)
+    volume = f"{recipe}:/study.toml:ro"
+    command = ("run", "--rm", "--volume", volume, "train", "tune", "/study.toml")
+    deployment.compose(*command)
+    assert "study: 2 trials" in deployment.compose(*command, "--tune.trials", "2")
+    client = mlflow.MlflowClient(deployment.mlflow_uri)
+    experiment = client.get_experiment_by_name("tidegate")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in runs if run.info.run_name == "study-tune")
+    nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert {run.data.tags["trial"] for run in nested} == {"0", "1"}
+
+
 def test_mlflow_answers_only_under_its_own_names(deployment: Deployment) -> None:
     assert status(deployment, "version") == 200
     assert status(deployment, "version", host="elsewhere.example.org") == 403

@@ -123,3 +123,16 @@ def test_a_recipe_without_a_space_is_refused(recipe: Path, tmp_path: Path) -> No
 
     with pytest.raises(ValueError, match=r"plain\.toml has no section \[tune\]; give it one"):
         tune(plain, tmp_path / "out")
+
+
+def test_a_password_in_the_storage_is_refused_and_not_shown(recipe: Path) -> None:
+    storage = {"tune.storage": "postgresql+psycopg2://optuna:secret@postgres/optuna"}
+    with pytest.raises(config.ConfigError, match=r"tune\.storage_password_file") as refused:
+        config.load(recipe, storage)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_password_file_that_is_not_there_is_named(recipe: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(config.ConfigError, match=r"storage_password_file = '.*missing': No such"):
+        tune(recipe, tmp_path / "out", {"tune.storage_password_file": str(missing)})

@@ -209,7 +209,7 @@ def _open_study(base: Config, section: TuneConfig, *, higher_is_better: bool) ->
     pruners = optuna.pruners
     study = optuna.create_study(
         study_name=base.name,
-        storage=section.storage,
+        storage=_storage(section),
         load_if_exists=True,
         direction="maximize" if higher_is_better else "minimize",
         pruner=pruners.MedianPruner() if section.pruner == "median" else pruners.NopPruner(),
@@ -217,6 +217,26 @@ def _open_study(base: Config, section: TuneConfig, *, higher_is_better: bool) ->
     # Workers that sampled by one seed would all try the same.
     study.sampler = optuna.samplers.TPESampler(seed=base.seed + len(study.trials))
     return study
+
+
+def _storage(section: TuneConfig) -> str:
+    """The URL of the study's store, with the password that is in no setting.
+
+    Raises:
+        ConfigError: the file of the password cannot be read.
+    """
+    from sqlalchemy.engine import make_url
+
+    file = section.storage_password_file
+    if file is None:
+        return section.storage
+    try:
+        password = file.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"tune.storage_password_file = {str(file)!r}: {error.strerror}"
+        ) from error
+    return make_url(section.storage).set(password=password).render_as_string(hide_password=False)
 
 
 def _parent_run(base: Config, study: "optuna.Study") -> str:

@@ -1,8 +1,9 @@
 """``[tune]``: the search for a better configuration."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tidegate.train.config.section import Section
 
@@ -59,11 +60,27 @@ class TuneConfig(Section):
     )
     storage: str = Field(
         default="sqlite:///.tidegate/tune.db",
-        description="Of the study, which workers share: sqlite:///FILE or postgresql+psycopg2://...",
+        description="Of the study, which workers share: sqlite:///FILE or "
+        "postgresql+psycopg2://USER@HOST/DATABASE.",
+    )
+    storage_password_file: Path | None = Field(
+        default=None, description="Holds the password of the user of `storage`."
     )
     space: dict[str, Distribution] = Field(
         min_length=1, description='By dotted name, such as "training.learning_rate".'
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _has_no_password(cls, storage: str) -> str:
+        # The settings of a run are shown to whoever sees it in MLflow.
+        user, at, rest = storage.partition("://")[2].rpartition("@")
+        if at and ":" in user:
+            raise ValueError(
+                f"the storage at {rest!r} comes with a password; write it into a file and name "
+                "that in tune.storage_password_file"
+            )
+        return storage
 
 
 def _check_range(low: float, high: float, *, log: bool) -> None:
