@@ -9,9 +9,10 @@ for file in store.dump artifacts.tar; do
 done
 docker compose up --detach --wait postgres
 docker compose stop mlflow
-docker compose exec -T postgres dropdb --username=tidegate --if-exists --force mlflow
-docker compose exec -T postgres createdb --username=tidegate mlflow
-docker compose exec -T postgres pg_restore --username=tidegate --dbname=mlflow --exit-on-error <"$folder/store.dump"
+docker compose exec -T postgres sh -c '
+  export PGUSER=tidegate PGPASSWORD=$(cat /run/secrets/postgres_password)
+  dropdb --if-exists --force mlflow && createdb mlflow && pg_restore --dbname=mlflow --exit-on-error
+' <"$folder/store.dump"
 docker compose run --rm --no-deps -T --entrypoint sh mlflow -c \
   'find /artifacts -mindepth 1 -delete && tar -C /artifacts -xf -' <"$folder/artifacts.tar"
 docker compose up --detach --wait mlflow

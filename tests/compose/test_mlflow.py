@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from support.compose import Deployment
 
+MODEL = "api/2.0/mlflow/registered-models/get?name=co2"
+
 
 def test_a_recipe_is_trained_and_registered_and_stays_after_down(deployment: Deployment) -> None:
     train(deployment, epochs=2)
@@ -76,7 +78,7 @@ def test_the_server_follows_the_champion_of_the_registry_without_a_restart(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", deployment.secret("mlflow_password"))
     deployment.up(MLFLOW_AUTHENTICATION="true")
-    assert status(deployment, "api/2.0/mlflow/registered-models/get?name=co2") == 401
+    assert status(deployment, MODEL) == 401
     train(deployment, epochs=1, MLFLOW_AUTHENTICATION="true")
     client = mlflow.MlflowClient(deployment.mlflow_uri)
     first, second = (str(one.version) for one in versions(client))
@@ -126,8 +128,8 @@ def test_workers_share_a_study_in_the_database(deployment: Deployment, tmp_path:
 
 
 def test_mlflow_answers_only_under_its_own_names(deployment: Deployment) -> None:
-    assert status(deployment, "version") == 200
-    assert status(deployment, "version", host="elsewhere.example.org") == 403
+    assert status(deployment, MODEL) == 200
+    assert status(deployment, MODEL, host="elsewhere.example.org") == 403
 
 
 def status(deployment: Deployment, path: str, *, host: str = "localhost:5000") -> int:
