@@ -224,7 +224,9 @@ def test_the_command_prints_the_label_of_a_sentence_before_it(
 def test_a_file_is_checked_against_the_model_that_it_holds(model: Labeller, tmp_path: Path) -> None:
     spec = export_onnx(model, tmp_path / "m.onnx")
     checked = check_file(tmp_path / "m.onnx")
-    assert checked.parity.max_absolute_error == spec.parity.max_absolute_error
+    # Rates of zoneout are float32 in the file, as all of it.
+    expected = pytest.approx(spec.parity.max_absolute_error, rel=0.01)
+    assert checked.parity.max_absolute_error == expected
     check_file(tmp_path / "m.onnx", model)
 
 

@@ -180,3 +180,14 @@ def test_a_gpu_without_tf32_passes_the_same_gate(cell: str, tmp_path: Path) -> N
     found = parity.measure_parity(model, spec, (tmp_path / "model.onnx").read_bytes(), "cuda")
 
     assert found.max_absolute_error < 1e-5
+
+
+def test_the_file_is_held_against_the_network_and_not_against_its_rounding(tmp_path: Path) -> None:
+    model, seen = small_recurrent("gru").eval(), set()
+    spec = export_onnx(model, tmp_path / "model.onnx")
+    model.register_forward_hook(lambda _model, _inputs, outputs: seen.add(outputs[0].dtype))
+
+    parity.measure_parity(model, spec, (tmp_path / "model.onnx").read_bytes())
+
+    assert seen == {torch.float64}
+    assert next(model.parameters()).dtype == torch.float32

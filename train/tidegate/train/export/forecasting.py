@@ -113,7 +113,7 @@ def run_forecaster(
         return {"quantiles": model.quantiles(distribution)}, new
     if not isinstance(model.head, NegativeBinomialHead):
         return {"quantiles": model.quantiles(distribution), **distribution}, new
-    mean = torch.from_numpy(found["mean"])
+    mean = torch.from_numpy(found["mean"]).to(distribution["mean"].dtype)
     low, high = (model.quantiles({"mean": mean * (1 + off)}) for off in (-_NEAR, _NEAR))
-    quantiles = torch.from_numpy(found["quantiles"]).clamp(low, high)
+    quantiles = torch.from_numpy(found["quantiles"]).to(low.dtype).clamp(low, high)
     return {"quantiles": quantiles, **distribution}, new
