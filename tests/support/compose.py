@@ -82,7 +82,7 @@ class Deployment:
         return Client(self.target, security=self.security(), **other)
 
     def make(self, *arguments: str, **environment: str) -> str:
-        return self.run("make", *arguments, **environment)
+        return self.run("make", "--no-print-directory", *arguments, **environment)
 
     def compose(self, *arguments: str, **environment: str) -> str:
         return self.run("docker", "compose", *arguments, **environment)
