@@ -33,9 +33,9 @@ test-slow: install
 soak: install
 	TIDEGATE_SOAK_SECONDS=600 $(BIN)/pytest tests/serve/test_soak.py -m slow -s $(ARGS)
 
-# With a Docker engine: builds the images and starts the deployment of docker-compose.yml.
+# With a Docker engine: builds the images and starts the deployment of docker-compose.yml. Times and sizes are shown.
 test-compose: install
-	$(BIN)/pytest -m compose $(ARGS)
+	$(BIN)/pytest -m compose -s $(ARGS)
 
 test-all: install
 	$(BIN)/pytest -m "" $(ARGS)
