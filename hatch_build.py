@@ -10,6 +10,7 @@ build says so, and the kernels are compiled on first use.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import platform
@@ -41,9 +42,11 @@ class KernelsHook(BuildHookInterface[Any]):
         switch = os.environ.get("TIDEGATE_KERNELS")
         if version == "editable" or switch == "0":
             return
-        self._folder = Path(tempfile.mkdtemp())
+        folder = Path(tempfile.mkdtemp())
+        # The wheel is written after this returns; a build that fails leaves nothing either.
+        atexit.register(shutil.rmtree, folder)
         try:
-            libraries = self._compile()
+            libraries = self._compile(folder)
         except (ImportError, RuntimeError) as error:
             if switch == "1":
                 raise
@@ -59,14 +62,8 @@ class KernelsHook(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{_platform()}"
         self.app.display_info(f"The wheel has {len(libraries)} libraries of kernels")
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 # hatchling's signature
-        """Deletes what was compiled once the wheel has it."""
-        folder: Path | None = getattr(self, "_folder", None)
-        if folder is not None:
-            shutil.rmtree(folder)
-
-    def _compile(self) -> list[Path]:
-        """One library for each kind of processor.
+    def _compile(self, folder: Path) -> list[Path]:
+        """One library for each kind of processor, in ``folder``.
 
         Raises:
             ImportError: there is no torch, or no trainer to compile for.
@@ -76,7 +73,7 @@ class KernelsHook(BuildHookInterface[Any]):
         variants = compiler.VARIANTS.get(platform.machine())
         if variants is None:
             raise RuntimeError(f"no kernels are made for {platform.machine()} in advance")
-        libraries = [self._folder / prebuilt.name_of(capability) for capability in variants]
+        libraries = [folder / prebuilt.name_of(capability) for capability in variants]
         with ThreadPoolExecutor() as pool:
             list(pool.map(compiler.compile_library, libraries, variants.values()))
         return libraries
@@ -84,11 +81,9 @@ class KernelsHook(BuildHookInterface[Any]):
     def _module(self, name: str) -> ModuleType:
         """A module of the trainer by its file: the package itself needs all that it runs with."""
         path = Path(self.root, KERNELS, f"{name}.py")
-        if not path.exists():
-            raise ImportError(f"there is no {path}")
         spec = importlib.util.spec_from_file_location(f"_tidegate_{name}", path)
-        assert spec is not None  # noqa: S101 # for mypy: the path ends in .py
-        assert spec.loader is not None  # noqa: S101
+        if spec is None or spec.loader is None or not path.exists():
+            raise ImportError(f"there is no {path}")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module

@@ -121,10 +121,16 @@ def test_without_a_compiler_the_wheel_is_pure_and_its_build_says_so(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_wheel_that_must_have_kernels_is_not_built_without(tmp_path: Path) -> None:
-    built = build_wheel(tmp_path, CXX="/nonexistent/c++", TIDEGATE_KERNELS="1")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
+    built = build_wheel(
+        tmp_path, CXX="/nonexistent/c++", TIDEGATE_KERNELS="1", TMPDIR=str(temporary)
+    )
 
     assert built.returncode != 0
     assert "there is no C++ compiler '/nonexistent/c++'" in built.stdout + built.stderr
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_wheels_kernels_are_those_of_this_torch_and_processor(
