@@ -96,6 +96,4 @@ def assert_same(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolera
     """Elements differ by no more than ``tolerance`` times the largest of their tensor."""
     for mine, theirs in zip(actual, expected, strict=True):
         scale = max(1.0, theirs.abs().max().item())
-        torch.testing.assert_close(
-            mine.cpu(), theirs.cpu(), rtol=0, atol=tolerance * scale, check_dtype=False
-        )
+        torch.testing.assert_close(mine.cpu(), theirs.cpu(), rtol=0, atol=tolerance * scale)

@@ -3,12 +3,12 @@
 import copy
 import pickle
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
+from support.layers import assert_same, problem, run, run_readable
 from support.recurrent_cases import (
     COMBINATIONS,
     FLAVOURS,
@@ -23,7 +23,7 @@ from tidegate.train import Recurrent, Semeniuta, Variational, Zoneout
 from tidegate.train.cells import State, Weights
 from tidegate.train.kernels.recurrent_layer import is_ready, recurrent_layer, supports
 from tidegate.train.masks import LayerMasks, Masks
-from tidegate.train.unroll import find_cell, unroll
+from tidegate.train.unroll import find_cell
 
 # Of the sums of a few thousand products; relative to the largest element.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5}
@@ -37,74 +37,6 @@ def built() -> None:
     assert is_ready()
 
 
-class Problem(NamedTuple):
-    """One layer and direction with all that it reads."""
-
-    model: Recurrent
-    x: Tensor
-    lengths: Tensor | None
-    state: State
-    masks: LayerMasks
-    reverse: bool
-
-    @property
-    def weights(self) -> Weights:
-        return self.model.weights(0, int(self.reverse))
-
-    @property
-    def leaves(self) -> tuple[Tensor, ...]:
-        states = tuple(part for part in self.state if part is not None)
-        return (self.x, *states, *self.weights)
-
-
-def problem(
-    case: Case,
-    method: str,
-    *,
-    ragged: bool = False,
-    reverse: bool = False,
-    dtype: torch.dtype = torch.float64,
-    sizes: tuple[int, int, int, int] = (7, 5, 3, 5),
-) -> Problem:
-    """A layer of T, B, I and H as in ``sizes``, everything by a fixed seed."""
-    time, batch, input_size, hidden_size = sizes
-    model = case._replace(directions=2).build(
-        *regularizers(method), dtype=dtype, input_size=input_size, hidden_size=hidden_size
-    )
-    torch.manual_seed(11)
-    x = torch.randn(time, batch, input_size, dtype=dtype).requires_grad_()
-    h = torch.randn(batch, hidden_size, dtype=dtype).requires_grad_()
-    c = torch.randn(batch, hidden_size, dtype=dtype).requires_grad_()
-    lengths = torch.randint(1, time + 1, (batch,)) if ragged else None
-    masks = model.sample_masks(batch, time).layers[0][int(reverse)]
-    state = State(h, c if case.cell == "lstm" else None)
-    return Problem(model, x, lengths, state, masks, reverse)
-
-
-def run(one: Problem, *, native: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The outputs, and the gradients of a fixed random sum of them."""
-    cell = find_cell(one.model.cell, reset_after=one.model.reset_after)
-    if native:
-        output, state = recurrent_layer(
-            cell.native, one.x, one.lengths, one.state, one.weights, one.masks, reverse=one.reverse
-        )
-    else:
-        output, state = unroll(
-            cell, one.x, one.lengths, one.state, one.weights, one.masks, reverse=one.reverse
-        )
-    results = (output, *(part for part in state if part is not None))
-    torch.manual_seed(13)
-    total = sum((torch.randn_like(result) * result).sum() for result in results)
-    assert isinstance(total, Tensor)
-    return results, torch.autograd.grad(total, one.leaves)
-
-
-def assert_same(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> None:
-    for mine, theirs in zip(actual, expected, strict=True):
-        scale = max(1.0, theirs.abs().max().item())
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=tolerance * scale)
-
-
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
 @pytest.mark.parametrize(("case", "method"), methods_for(FLAVOURS, TAKEN), ids=str)
@@ -114,9 +46,9 @@ def test_outputs_and_gradients_are_those_of_the_readable_path(
     for dtype, tolerance in TOLERANCE.items():
         one = problem(case, method, ragged=ragged, reverse=reverse, dtype=dtype)
 
-        outputs, gradients = run(one, native=True)
+        outputs, gradients = run(one, recurrent_layer)
 
-        expected_outputs, expected_gradients = run(one, native=False)
+        expected_outputs, expected_gradients = run_readable(one)
         assert_same(outputs, expected_outputs, tolerance)
         assert_same(gradients, expected_gradients, tolerance)
 
@@ -132,9 +64,9 @@ def test_sizes_beyond_a_tile_a_panel_and_a_block_fit_too(
 ) -> None:
     one = problem(case, method, ragged=True, reverse=True, dtype=dtype, sizes=sizes)
 
-    outputs, gradients = run(one, native=True)
+    outputs, gradients = run(one, recurrent_layer)
 
-    expected_outputs, expected_gradients = run(one, native=False)
+    expected_outputs, expected_gradients = run_readable(one)
     assert_same(outputs, expected_outputs, TOLERANCE[dtype])
     assert_same(gradients, expected_gradients, TOLERANCE[dtype])
 
@@ -171,10 +103,10 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.parametrize("case", FLAVOURS, ids=lambda case: case.flavour)
 def test_the_number_of_threads_changes_no_bit(case: Case, threads: int) -> None:
     one = problem(case, "variational+zoneout+weight_drop", sizes=(40, 30, 33, 65))
-    outputs, gradients = run(one, native=True)
+    outputs, gradients = run(one, recurrent_layer)
     torch.set_num_threads(3 - threads)
 
-    other_outputs, other_gradients = run(one, native=True)
+    other_outputs, other_gradients = run(one, recurrent_layer)
 
     pairs = zip(outputs + gradients, other_outputs + other_gradients, strict=True)
     assert all(mine.equal(other) for mine, other in pairs)
@@ -212,7 +144,7 @@ def test_the_operator_passes_torchs_own_checks(case: Case, method: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.ops.tidegate, "recurrent_layer", note)
-        run(one, native=True)
+        run(one, recurrent_layer)
 
     torch.library.opcheck(operator, calls[0])
 
