@@ -5,8 +5,11 @@ import triton.language as tl
 
 from tidegate.train.kernels.cuda.pointwise.elements import (
     before,
-    is_real,
+    carry,
+    expose,
     keep_old,
+    load,
+    locate,
     of_operands,
     put_gradient,
     put_operands,
@@ -14,9 +17,28 @@ from tidegate.train.kernels.cuda.pointwise.elements import (
     share_of_new,
     share_of_old,
     sigmoid,
+    store,
     tanh,
     times,
 )
+
+
+@triton.jit
+def interpolate(z, n, h, candidate, zone_hidden, at, ok):
+    """The new h, between n and the old one."""
+    h_old = tl.load(h + at, mask=ok, other=0.0)
+    h_new = (1.0 - z) * times(n, candidate, at, ok) + z * h_old
+    return keep_old(h_new, h_old, zone_hidden, at, ok)
+
+
+@triton.jit
+def interpolate_backward(z, n, h_old, dh_all, candidate, zone_hidden, at, ok, real):
+    """The gradients of what z and n are functions of, and of the old h."""
+    dh_new = share_of_new(dh_all, zone_hidden, at, ok)
+    dz = dh_new * (h_old - times(n, candidate, at, ok)) * z * (1.0 - z)
+    dn = times(dh_new * (1.0 - z), candidate, at, ok) * (1.0 - n * n)
+    dh_old = share_of_old(dh_all, zone_hidden, at, ok) + dh_new * z
+    return tl.where(real, dz, 0.0), tl.where(real, dn, 0.0), dh_old
 
 
 @triton.jit(do_not_specialize=["t"])
@@ -45,35 +67,25 @@ def forward(
     PRODUCTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 3 * size + j
+    gate = b * 3 * size + j
 
     r = recurrent(product, rows, bias, 0, size, unit, strides, PARTS)
     z = recurrent(product, rows, bias, 1, size, unit, strides, PARTS)
     m = recurrent(product, rows, bias, 2, size, unit, strides, PARTS)
-    r = sigmoid(r + tl.load(place, mask=ok, other=0.0).to(r.dtype))
-    z = sigmoid(z + tl.load(place + size, mask=ok, other=0.0).to(r.dtype))
-    n = tanh(r * m + tl.load(place + 2 * size, mask=ok, other=0.0).to(r.dtype))
-    dtype = gates.dtype.element_ty
-    tl.store(place, r.to(dtype), mask=real)
-    tl.store(place + size, z.to(dtype), mask=real)
-    tl.store(place + 2 * size, n.to(dtype), mask=real)
-    tl.store(inner + at, m.to(dtype), mask=ok)
+    r = sigmoid(r + load(gates, gate, ok, r.dtype))
+    z = sigmoid(z + load(gates, gate + size, ok, r.dtype))
+    n = tanh(r * m + load(gates, gate + 2 * size, ok, r.dtype))
+    store(gates, gate, r, real)
+    store(gates, gate + size, z, real)
+    store(gates, gate + 2 * size, n, real)
+    store(inner, at, m, ok)
 
-    h_old = tl.load(h + at, mask=ok, other=0.0)
-    h_new = (1.0 - z) * times(n, candidate, at, ok) + z * h_old
-    h_new = keep_old(h_new, h_old, zone_hidden, at, ok)
-    tl.store(h + at, h_new, mask=real)
-    tl.store(states + at, tl.where(real, h_new, 0.0).to(dtype), mask=ok)
-    if exposed is not None:
-        h_new_exposed = times(h_new, exposed, at, ok)
-        tl.store(output + at, tl.where(real, h_new_exposed, 0.0).to(dtype), mask=ok)
+    h_new = interpolate(z, n, h, candidate, zone_hidden, at, ok)
+    carry(h, states, h_new, at, ok, real)
+    expose(output, h_new, exposed, at, ok, real)
     put_operands(operands, factors, h_new, at, elements, real, PRODUCTS)
 
 
@@ -105,39 +117,29 @@ def backward(
     REVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 3 * size + j
+    gate = b * 3 * size + j
 
     dh_after = tl.load(dh + at, mask=ok, other=0.0)
     dh_after = of_operands(dh_after, d_operands, factors, at, elements, ok, PRODUCTS)
-    r = tl.load(place, mask=ok, other=0.0).to(dh_after.dtype)
-    z = tl.load(place + size, mask=ok, other=0.0).to(dh_after.dtype)
-    n = tl.load(place + 2 * size, mask=ok, other=0.0).to(dh_after.dtype)
-    m = tl.load(inner + at, mask=ok, other=0.0).to(dh_after.dtype)
-    h_old = before(previous_states, initial_states, lengths, t, b, at, ok, REVERSE)
-    h_old = h_old.to(dh_after.dtype)
+    dtype = dh_after.dtype
+    r = load(gates, gate, ok, dtype)
+    z = load(gates, gate + size, ok, dtype)
+    n = load(gates, gate + 2 * size, ok, dtype)
+    m = load(inner, at, ok, dtype)
+    h_old = before(previous_states, initial_states, lengths, t, unit, at, dtype, REVERSE)
 
-    dy = tl.load(d_output + at, mask=ok, other=0.0).to(dh_after.dtype)
-    dh_all = dh_after + times(dy, exposed, at, ok)
-    dh_new = share_of_new(dh_all, zone_hidden, at, ok)
-    dn = times(dh_new * (1.0 - z), candidate, at, ok) * (1.0 - n * n)
-    dn = tl.where(real, dn, 0.0)
-    dz = dh_new * (h_old - times(n, candidate, at, ok)) * z * (1.0 - z)
-    dz = tl.where(real, dz, 0.0)
+    dh_all = dh_after + times(load(d_output, at, ok, dtype), exposed, at, ok)
+    dz, dn, dh_before = interpolate_backward(
+        z, n, h_old, dh_all, candidate, zone_hidden, at, ok, real
+    )
     dr = tl.where(real, dn * m * r * (1.0 - r), 0.0)
-    d_place = d_gates + b * 3 * size + j
-    dtype = d_gates.dtype.element_ty
-    tl.store(d_place, dr.to(dtype), mask=ok)
-    tl.store(d_place + size, dz.to(dtype), mask=ok)
-    tl.store(d_place + 2 * size, dn.to(dtype), mask=ok)
+    store(d_gates, gate, dr, ok)
+    store(d_gates, gate + size, dz, ok)
+    store(d_gates, gate + 2 * size, dn, ok)
     put_gradient(d_product, rows, dr, 0, unit, strides, PARTS)
     put_gradient(d_product, rows, dz, 1, unit, strides, PARTS)
     put_gradient(d_product, rows, dn * r, 2, unit, strides, PARTS)
-    dh_before = share_of_old(dh_all, zone_hidden, at, ok) + dh_new * z
     tl.store(dh + at, tl.where(real, dh_before, dh_after), mask=ok)

@@ -9,18 +9,20 @@ import triton.language as tl
 
 from tidegate.train.kernels.cuda.pointwise.elements import (
     before,
-    is_real,
-    keep_old,
+    carry,
+    expose,
+    load,
+    locate,
     of_operands,
     put_gradient,
     put_operands,
     recurrent,
-    share_of_new,
-    share_of_old,
     sigmoid,
+    store,
     tanh,
     times,
 )
+from tidegate.train.kernels.cuda.pointwise.gru import interpolate, interpolate_backward
 
 
 @triton.jit(do_not_specialize=["t"])
@@ -43,18 +45,14 @@ def reset(
     PRODUCTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 3 * size + j
+    gate = b * 3 * size + j
 
     r = recurrent(product, rows, bias, 0, size, unit, strides, PARTS)
-    r = sigmoid(r + tl.load(place, mask=ok, other=0.0).to(r.dtype))
-    tl.store(place, r.to(gates.dtype.element_ty), mask=real)
+    r = sigmoid(r + load(gates, gate, ok, r.dtype))
+    store(gates, gate, r, real)
     product_h = r * tl.load(h + at, mask=ok, other=0.0)
     # In padding too: the product reads whole rows.
     put_operands(operands, factors, product_h, at, elements, ok, PRODUCTS)
@@ -88,32 +86,22 @@ def forward(
     PRODUCTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 3 * size + j
+    gate = b * 3 * size + j
 
     z = recurrent(product, rows, bias, 1, size, unit, strides, PARTS)
     # One gate only: rows of H, parts of B * H.
     n = recurrent(reset_product, reset_rows, reset_bias, 0, size, unit, (elements, 0, size), PARTS)
-    z = sigmoid(z + tl.load(place + size, mask=ok, other=0.0).to(z.dtype))
-    n = tanh(n + tl.load(place + 2 * size, mask=ok, other=0.0).to(z.dtype))
-    dtype = gates.dtype.element_ty
-    tl.store(place + size, z.to(dtype), mask=real)
-    tl.store(place + 2 * size, n.to(dtype), mask=real)
+    z = sigmoid(z + load(gates, gate + size, ok, z.dtype))
+    n = tanh(n + load(gates, gate + 2 * size, ok, z.dtype))
+    store(gates, gate + size, z, real)
+    store(gates, gate + 2 * size, n, real)
 
-    h_old = tl.load(h + at, mask=ok, other=0.0)
-    h_new = (1.0 - z) * times(n, candidate, at, ok) + z * h_old
-    h_new = keep_old(h_new, h_old, zone_hidden, at, ok)
-    tl.store(h + at, h_new, mask=real)
-    tl.store(states + at, tl.where(real, h_new, 0.0).to(dtype), mask=ok)
-    if exposed is not None:
-        h_new_exposed = times(h_new, exposed, at, ok)
-        tl.store(output + at, tl.where(real, h_new_exposed, 0.0).to(dtype), mask=ok)
+    h_new = interpolate(z, n, h, candidate, zone_hidden, at, ok)
+    carry(h, states, h_new, at, ok, real)
+    expose(output, h_new, exposed, at, ok, real)
     put_operands(operands, factors, h_new, at, elements, real, PRODUCTS)
 
 
@@ -146,36 +134,26 @@ def backward(
     REVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 3 * size + j
+    gate = b * 3 * size + j
 
     dh_after = tl.load(dh + at, mask=ok, other=0.0)
     dh_after = of_operands(dh_after, d_operands, factors, at, elements, ok, PRODUCTS)
-    z = tl.load(place + size, mask=ok, other=0.0).to(dh_after.dtype)
-    n = tl.load(place + 2 * size, mask=ok, other=0.0).to(dh_after.dtype)
-    h_old = before(previous_states, initial_states, lengths, t, b, at, ok, REVERSE)
-    h_old = h_old.to(dh_after.dtype)
+    dtype = dh_after.dtype
+    z = load(gates, gate + size, ok, dtype)
+    n = load(gates, gate + 2 * size, ok, dtype)
+    h_old = before(previous_states, initial_states, lengths, t, unit, at, dtype, REVERSE)
 
-    dy = tl.load(d_output + at, mask=ok, other=0.0).to(dh_after.dtype)
-    dh_all = dh_after + times(dy, exposed, at, ok)
-    dh_new = share_of_new(dh_all, zone_hidden, at, ok)
-    dn = times(dh_new * (1.0 - z), candidate, at, ok) * (1.0 - n * n)
-    dn = tl.where(real, dn, 0.0)
-    dz = dh_new * (h_old - times(n, candidate, at, ok)) * z * (1.0 - z)
-    dz = tl.where(real, dz, 0.0)
-    d_place = d_gates + b * 3 * size + j
-    dtype = d_gates.dtype.element_ty
-    tl.store(d_place + size, dz.to(dtype), mask=ok)
-    tl.store(d_place + 2 * size, dn.to(dtype), mask=ok)
+    dh_all = dh_after + times(load(d_output, at, ok, dtype), exposed, at, ok)
+    dz, dn, dh_before = interpolate_backward(
+        z, n, h_old, dh_all, candidate, zone_hidden, at, ok, real
+    )
+    store(d_gates, gate + size, dz, ok)
+    store(d_gates, gate + 2 * size, dn, ok)
     put_gradient(d_product, rows, dz, 1, unit, strides, PARTS)
     put_gradient(d_reset_product, reset_rows, dn, 0, unit, (elements, 0, size), PARTS)
-    dh_before = share_of_old(dh_all, zone_hidden, at, ok) + dh_new * z
     tl.store(dh + at, tl.where(real, dh_before, dh_after), mask=ok)
 
 
@@ -202,20 +180,17 @@ def reset_backward(
     REVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
+    gate = b * 3 * size + j
 
     dh_before = tl.load(dh + at, mask=ok, other=0.0)
-    r = tl.load(gates + b * 3 * size + j, mask=ok, other=0.0).to(dh_before.dtype)
-    h_old = before(previous_states, initial_states, lengths, t, b, at, ok, REVERSE)
-    h_old = h_old.to(dh_before.dtype)
+    dtype = dh_before.dtype
+    r = load(gates, gate, ok, dtype)
+    h_old = before(previous_states, initial_states, lengths, t, unit, at, dtype, REVERSE)
     d_reset = of_operands(dh_before * 0.0, d_operands, factors, at, elements, ok, PRODUCTS)
     dr = tl.where(real, d_reset * h_old * r * (1.0 - r), 0.0)
-    tl.store(d_gates + b * 3 * size + j, dr.to(d_gates.dtype.element_ty), mask=ok)
+    store(d_gates, gate, dr, ok)
     put_gradient(d_product, rows, dr, 0, unit, strides, PARTS)
     tl.store(dh + at, tl.where(real, dh_before + d_reset * r, dh_before), mask=ok)

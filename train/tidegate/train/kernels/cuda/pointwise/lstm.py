@@ -5,8 +5,10 @@ import triton.language as tl
 
 from tidegate.train.kernels.cuda.pointwise.elements import (
     before,
-    is_real,
+    carry,
     keep_old,
+    load,
+    locate,
     of_operands,
     put_gradient,
     put_operands,
@@ -14,6 +16,7 @@ from tidegate.train.kernels.cuda.pointwise.elements import (
     share_of_new,
     share_of_old,
     sigmoid,
+    store,
     tanh,
     times,
 )
@@ -47,28 +50,23 @@ def forward(
     PRODUCTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 4 * size + j
+    gate = b * 4 * size + j
 
     i = recurrent(product, rows, bias, 0, size, unit, strides, PARTS)
     f = recurrent(product, rows, bias, 1, size, unit, strides, PARTS)
     g = recurrent(product, rows, bias, 2, size, unit, strides, PARTS)
     o = recurrent(product, rows, bias, 3, size, unit, strides, PARTS)
-    i = sigmoid(i + tl.load(place, mask=ok, other=0.0).to(i.dtype))
-    f = sigmoid(f + tl.load(place + size, mask=ok, other=0.0).to(i.dtype))
-    g = tanh(g + tl.load(place + 2 * size, mask=ok, other=0.0).to(i.dtype))
-    o = sigmoid(o + tl.load(place + 3 * size, mask=ok, other=0.0).to(i.dtype))
-    dtype = gates.dtype.element_ty
-    tl.store(place, i.to(dtype), mask=real)
-    tl.store(place + size, f.to(dtype), mask=real)
-    tl.store(place + 2 * size, g.to(dtype), mask=real)
-    tl.store(place + 3 * size, o.to(dtype), mask=real)
+    i = sigmoid(i + load(gates, gate, ok, i.dtype))
+    f = sigmoid(f + load(gates, gate + size, ok, i.dtype))
+    g = tanh(g + load(gates, gate + 2 * size, ok, i.dtype))
+    o = sigmoid(o + load(gates, gate + 3 * size, ok, i.dtype))
+    store(gates, gate, i, real)
+    store(gates, gate + size, f, real)
+    store(gates, gate + 2 * size, g, real)
+    store(gates, gate + 3 * size, o, real)
 
     h_old = tl.load(h + at, mask=ok, other=0.0)
     c_old = tl.load(c + at, mask=ok, other=0.0)
@@ -76,10 +74,8 @@ def forward(
     h_new = times(o * tanh(c_new), exposed, at, ok)
     c_new = keep_old(c_new, c_old, zone_cell, at, ok)
     h_new = keep_old(h_new, h_old, zone_hidden, at, ok)
-    tl.store(c + at, c_new, mask=real)
-    tl.store(h + at, h_new, mask=real)
-    tl.store(cells + at, tl.where(real, c_new, 0.0), mask=ok)
-    tl.store(states + at, tl.where(real, h_new, 0.0).to(states.dtype.element_ty), mask=ok)
+    carry(c, cells, c_new, at, ok, real)
+    carry(h, states, h_new, at, ok, real)
     put_operands(operands, factors, h_new, at, elements, real, PRODUCTS)
 
 
@@ -113,27 +109,24 @@ def backward(
     REVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    b, j, ok = unit
     strides = (stride_part, stride_gate, stride_row)
-    place = gates + b * 4 * size + j
+    gate = b * 4 * size + j
 
     dh_after = tl.load(dh + at, mask=ok, other=0.0)
     dh_after = of_operands(dh_after, d_operands, factors, at, elements, ok, PRODUCTS)
     dc_after = tl.load(dc + at, mask=ok, other=0.0)
-    i = tl.load(place, mask=ok, other=0.0).to(dh_after.dtype)
-    f = tl.load(place + size, mask=ok, other=0.0).to(dh_after.dtype)
-    g = tl.load(place + 2 * size, mask=ok, other=0.0).to(dh_after.dtype)
-    o = tl.load(place + 3 * size, mask=ok, other=0.0).to(dh_after.dtype)
-    c_old = before(previous_cells, initial_cells, lengths, t, b, at, ok, REVERSE)
+    dtype = dh_after.dtype
+    i = load(gates, gate, ok, dtype)
+    f = load(gates, gate + size, ok, dtype)
+    g = load(gates, gate + 2 * size, ok, dtype)
+    o = load(gates, gate + 3 * size, ok, dtype)
+    c_old = before(previous_cells, initial_cells, lengths, t, unit, at, dtype, REVERSE)
     c_new = times(f * c_old + i * times(g, candidate, at, ok), memory, at, ok)
     tanh_c = tanh(c_new)
 
-    dh_all = dh_after + tl.load(d_output + at, mask=ok, other=0.0).to(dh_after.dtype)
+    dh_all = dh_after + load(d_output, at, ok, dtype)
     dh_new = times(share_of_new(dh_all, zone_hidden, at, ok), exposed, at, ok)
     dc_new = dh_new * o * (1.0 - tanh_c * tanh_c) + share_of_new(dc_after, zone_cell, at, ok)
     dc_new = times(dc_new, memory, at, ok)
@@ -141,12 +134,10 @@ def backward(
     df = tl.where(real, dc_new * c_old * f * (1.0 - f), 0.0)
     dg = tl.where(real, times(dc_new * i, candidate, at, ok) * (1.0 - g * g), 0.0)
     do = tl.where(real, dh_new * tanh_c * o * (1.0 - o), 0.0)
-    d_place = d_gates + b * 4 * size + j
-    dtype = d_gates.dtype.element_ty
-    tl.store(d_place, di.to(dtype), mask=ok)
-    tl.store(d_place + size, df.to(dtype), mask=ok)
-    tl.store(d_place + 2 * size, dg.to(dtype), mask=ok)
-    tl.store(d_place + 3 * size, do.to(dtype), mask=ok)
+    store(d_gates, gate, di, ok)
+    store(d_gates, gate + size, df, ok)
+    store(d_gates, gate + 2 * size, dg, ok)
+    store(d_gates, gate + 3 * size, do, ok)
     # Else it is d_gates itself.
     if d_product is not None:
         put_gradient(d_product, rows, di, 0, unit, strides, PARTS)

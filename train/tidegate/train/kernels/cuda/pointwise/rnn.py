@@ -4,14 +4,18 @@ import triton
 import triton.language as tl
 
 from tidegate.train.kernels.cuda.pointwise.elements import (
-    is_real,
+    carry,
+    expose,
     keep_old,
+    load,
+    locate,
     of_operands,
     put_gradient,
     put_operands,
     recurrent,
     share_of_new,
     share_of_old,
+    store,
     tanh,
     times,
 )
@@ -41,24 +45,16 @@ def forward(
     PRODUCTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    _, _, ok = unit
     strides = (stride_part, stride_gate, stride_row)
 
     a = recurrent(product, rows, bias, 0, size, unit, strides, PARTS)
-    a = tanh(a + tl.load(gates + at, mask=ok, other=0.0).to(a.dtype))
-    tl.store(gates + at, a.to(gates.dtype.element_ty), mask=real)
+    a = tanh(a + load(gates, at, ok, a.dtype))
+    store(gates, at, a, real)
     h_new = keep_old(a, tl.load(h + at, mask=ok, other=0.0), zone_hidden, at, ok)
-    tl.store(h + at, h_new, mask=real)
-    dtype = states.dtype.element_ty
-    tl.store(states + at, tl.where(real, h_new, 0.0).to(dtype), mask=ok)
-    if exposed is not None:
-        h_new_exposed = times(h_new, exposed, at, ok)
-        tl.store(output + at, tl.where(real, h_new_exposed, 0.0).to(dtype), mask=ok)
+    carry(h, states, h_new, at, ok, real)
+    expose(output, h_new, exposed, at, ok, real)
     put_operands(operands, factors, h_new, at, elements, real, PRODUCTS)
 
 
@@ -85,21 +81,16 @@ def backward(
     PRODUCTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    ok = at < elements
-    b = at // size
-    j = at - b * size
-    real = is_real(lengths, t, b, ok)
-    unit = (b, j, ok)
+    at, unit, real = locate(elements, size, lengths, t, BLOCK)
+    _, _, ok = unit
     strides = (stride_part, stride_gate, stride_row)
 
     dh_after = tl.load(dh + at, mask=ok, other=0.0)
     dh_after = of_operands(dh_after, d_operands, factors, at, elements, ok, PRODUCTS)
-    a = tl.load(gates + at, mask=ok, other=0.0).to(dh_after.dtype)
-    dy = tl.load(d_output + at, mask=ok, other=0.0).to(dh_after.dtype)
-    dh_all = dh_after + times(dy, exposed, at, ok)
+    a = load(gates, at, ok, dh_after.dtype)
+    dh_all = dh_after + times(load(d_output, at, ok, dh_after.dtype), exposed, at, ok)
     da = tl.where(real, share_of_new(dh_all, zone_hidden, at, ok) * (1.0 - a * a), 0.0)
-    tl.store(d_gates + at, da.to(d_gates.dtype.element_ty), mask=ok)
+    store(d_gates, at, da, ok)
     if d_product is not None:
         put_gradient(d_product, rows, da, 0, unit, strides, PARTS)
     dh_before = share_of_old(dh_all, zone_hidden, at, ok)
