@@ -40,13 +40,11 @@ class Forward(ForwardPass):
             h=self.h,
             states=self.states[t],
             output=self.output[t],
-            operands=self.whole.operands,
-            factors=self.whole.factors,
             candidate=self.at_step(one.candidate, t),
             exposed=one.exposed,
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.whole.products,
             **self.whole.arguments(),
+            **self.whole.operand_arguments(),
         )
 
     @override
@@ -76,16 +74,14 @@ class Backward(BackwardPass):
             initial_states=self.initial,
             d_output=self.d_output[t],
             dh=self.dh,
-            d_operands=self.whole.d_operands,
             d_gates=self.d_gates[t],
             d_product=self.whole.gradients[t],
-            factors=self.whole.factors,
             candidate=self.at_step(one.candidate, t),
             exposed=one.exposed,
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.whole.products,
             REVERSE=self.reverse,
             **self.whole.arguments(),
+            **self.whole.d_operand_arguments(),
         )
         self.whole.multiply_back(t)
 

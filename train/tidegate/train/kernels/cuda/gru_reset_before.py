@@ -35,10 +35,8 @@ class Forward(ForwardPass):
             product=of_rz,
             bias=self.bias,
             h=self.h,
-            operands=self.n.operands,
-            factors=self.n.factors,
-            PRODUCTS=self.n.products,
             **self.rz.arguments(),
+            **self.n.operand_arguments(),
         )
         self.launch(
             kernels.forward,
@@ -52,13 +50,11 @@ class Forward(ForwardPass):
             h=self.h,
             states=self.states[t],
             output=self.output[t],
-            operands=self.rz.operands,
-            factors=self.rz.factors,
             candidate=self.at_step(one.candidate, t),
             exposed=one.exposed,
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.rz.products,
             **self.rz.arguments(),
+            **self.rz.operand_arguments(),
         )
 
     @override
@@ -89,18 +85,16 @@ class Backward(BackwardPass):
             gates=self.saved.gates[t],
             d_output=self.d_output[t],
             dh=self.dh,
-            d_operands=self.rz.d_operands,
             d_gates=self.d_gates[t],
             d_product=self.rz.gradients[t],
             d_reset_product=self.n.gradients[t],
             reset_rows=self.n.rows,
-            factors=self.rz.factors,
             candidate=self.at_step(one.candidate, t),
             exposed=one.exposed,
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.rz.products,
             **before,
             **self.rz.arguments(),
+            **self.rz.d_operand_arguments(),
         )
         self.n.multiply_back(t)
         self.launch(
@@ -108,13 +102,11 @@ class Backward(BackwardPass):
             t,
             gates=self.saved.gates[t],
             dh=self.dh,
-            d_operands=self.n.d_operands,
             d_gates=self.d_gates[t],
             d_product=self.rz.gradients[t],
-            factors=self.n.factors,
-            PRODUCTS=self.n.products,
             **before,
             **self.rz.arguments(),
+            **self.n.d_operand_arguments(),
         )
         self.rz.multiply_back(t)
 

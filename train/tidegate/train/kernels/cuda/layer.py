@@ -197,6 +197,17 @@ class BackwardPass(Pass, ABC):
     def gradients(self) -> Gradients:
         """After the last step."""
 
+    def begin_on_gates(self, product: Product) -> bool:
+        """Begins a product whose gradient is that of the gates, and says if it stands apart.
+
+        One product reads the gates' gradients where they are, several have a copy each.
+        """
+        is_apart = product.products > 1
+        product.begin_backward(
+            product.new_gradients(self.time, self.batch) if is_apart else self.d_gates[:, None]
+        )
+        return is_apart
+
     def previous(self, history: Tensor, initial: Tensor, t: int) -> Tensor:
         """What step t began with, [B, H], but for a short row's last step in reverse."""
         before = t + 1 if self.reverse else t - 1

@@ -39,15 +39,13 @@ class Forward(ForwardPass):
             c=self.c,
             states=self.states[t],
             cells=self.cells[t],
-            operands=self.whole.operands,
-            factors=self.whole.factors,
             candidate=self.at_step(one.candidate, t),
             memory=one.memory,
             exposed=one.exposed,
             zone_cell=self.at_step(one.zone_cell, t),
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.whole.products,
             **self.whole.arguments(),
+            **self.whole.operand_arguments(),
         )
 
     @override
@@ -63,13 +61,7 @@ class Backward(BackwardPass):
         self.c0 = cast("Tensor", inputs.c0).to(self.carried)
         self.cells = cast("Tensor", saved.cells)
         self.whole = self.product(0, 4)
-        # One product reads the gates' gradients as they are.
-        self.is_one = self.whole.products == 1
-        self.whole.begin_backward(
-            self.d_gates[:, None]
-            if self.is_one
-            else self.whole.new_gradients(self.time, self.batch)
-        )
+        self.is_apart = self.begin_on_gates(self.whole)
 
     @override
     def step(self, t: int) -> None:
@@ -83,18 +75,16 @@ class Backward(BackwardPass):
             d_output=self.d_output[t],
             dh=self.dh,
             dc=self.dc,
-            d_operands=self.whole.d_operands,
             d_gates=self.d_gates[t],
-            d_product=None if self.is_one else self.whole.gradients[t],
-            factors=self.whole.factors,
+            d_product=self.whole.gradients[t] if self.is_apart else None,
             candidate=self.at_step(one.candidate, t),
             memory=one.memory,
             exposed=one.exposed,
             zone_cell=self.at_step(one.zone_cell, t),
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.whole.products,
             REVERSE=self.reverse,
             **self.whole.arguments(),
+            **self.whole.d_operand_arguments(),
         )
         self.whole.multiply_back(t)
 

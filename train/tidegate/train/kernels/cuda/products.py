@@ -64,6 +64,14 @@ class Product:
             "PARTS": self.parts,
         }
 
+    def operand_arguments(self) -> dict[str, Any]:
+        """What a kernel that stores :attr:`operands` is told of them."""
+        return {"operands": self.operands, "factors": self.factors, "PRODUCTS": self.products}
+
+    def d_operand_arguments(self) -> dict[str, Any]:
+        """What a kernel that reads :attr:`d_operands` is told of them."""
+        return {"d_operands": self.d_operands, "factors": self.factors, "PRODUCTS": self.products}
+
     def begin(self, h: Tensor, dtype: torch.dtype) -> None:
         """Makes the buffers of the forward pass, and the first step's operands from h [B, H]."""
         masked = h.expand(self.products, *h.shape) if self.factors is None else h * self.factors

@@ -35,12 +35,10 @@ class Forward(ForwardPass):
             h=self.h,
             states=self.states[t],
             output=self.output[t],
-            operands=self.whole.operands,
-            factors=self.whole.factors,
             exposed=one.exposed,
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.whole.products,
             **self.whole.arguments(),
+            **self.whole.operand_arguments(),
         )
 
     @override
@@ -54,13 +52,7 @@ class Backward(BackwardPass):
     def __init__(self, inputs: Inputs, saved: Saved, upstream: Upstream, *, reverse: bool) -> None:
         super().__init__(inputs, saved, upstream, reverse=reverse)
         self.whole = self.product(0, 1)
-        # One product reads the gates' gradients as they are.
-        self.is_one = self.whole.products == 1
-        self.whole.begin_backward(
-            self.d_gates[:, None]
-            if self.is_one
-            else self.whole.new_gradients(self.time, self.batch)
-        )
+        self.is_apart = self.begin_on_gates(self.whole)
 
     @override
     def step(self, t: int) -> None:
@@ -71,14 +63,12 @@ class Backward(BackwardPass):
             gates=self.saved.gates[t],
             d_output=self.d_output[t],
             dh=self.dh,
-            d_operands=self.whole.d_operands,
             d_gates=self.d_gates[t],
-            d_product=None if self.is_one else self.whole.gradients[t],
-            factors=self.whole.factors,
+            d_product=self.whole.gradients[t] if self.is_apart else None,
             exposed=one.exposed,
             zone_hidden=self.at_step(one.zone_hidden, t),
-            PRODUCTS=self.whole.products,
             **self.whole.arguments(),
+            **self.whole.d_operand_arguments(),
         )
         self.whole.multiply_back(t)
 
