@@ -16,7 +16,7 @@ from triton.compiler import compile as compile_kernel
 from support.layers import problem, run
 from support.recurrent_cases import FLAVOURS, fits, regularizers
 from tidegate.train.kernels.cuda import layer
-from tidegate.train.kernels.cuda.pointwise import drop
+from tidegate.train.kernels.cuda.pointwise import draw
 from tidegate.train.kernels.cuda.recurrent_layer import recurrent_layer
 
 TYPES = {
@@ -25,7 +25,6 @@ TYPES = {
     torch.float32: "*fp32",
     torch.float64: "*fp64",
     torch.int64: "*i64",
-    torch.uint8: "*u8",
 }
 METHODS = ("zaremba", "zaremba+semeniuta+rnndrop", "zoneout", "variational+weight_drop-per-example")
 
@@ -40,6 +39,8 @@ def compile_for(kernel: Any, arguments: dict[str, Any]) -> None:
             signature[name] = TYPES[value.dtype]
         elif value is None or name.isupper():
             signature[name], constants[name] = "constexpr", value
+        elif isinstance(value, float):
+            signature[name] = "fp64"
         else:
             signature[name] = "i64" if value >= 2**31 else "i32"
     source = ASTSource(kernel, signature, constants)
@@ -67,9 +68,10 @@ def main(dtype: torch.dtype) -> None:
                 )
                 with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
                     run(one, recurrent_layer)
-    batch = {"dropped": torch.empty(0, dtype=torch.uint8), "samples": torch.empty(0).long()}
-    numbers = {"key": 2**62, "threshold": 1, "batch": 1, "units": 1, "blocks": 1, "BLOCK": 1024}
-    compile_for(drop.drop, batch | numbers)
+    tensors = {"factors": torch.empty(0, dtype=dtype), "samples": torch.empty(0).long()}
+    numbers = {"key": 2**62, "threshold": 1, "dropped": 0.0, "kept": 2.0}
+    sizes = {"batch": 1, "units": 1, "blocks": 1, "BLOCK": 1024}
+    compile_for(draw.draw, tensors | numbers | sizes)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton is for Linux on x86-64")
 
 KERNELS = {
-    ("drop", "drop"),
+    ("draw", "draw"),
     ("gru", "backward"),
     ("gru", "forward"),
     ("gru_reset_before", "backward"),

@@ -9,6 +9,7 @@ import torch
 from support.layers import assert_same, problem, run, run_readable
 from support.recurrent_cases import COMBINATIONS, FLAVOURS, METHODS, Case, methods_for, regularizers
 from tidegate.train import Semeniuta, Variational, Zoneout, counter_rng
+from tidegate.train.kernels.cuda.draw import draw
 from tidegate.train.kernels.cuda.recurrent_layer import recurrent_layer, supports
 
 pytestmark = pytest.mark.gpu
@@ -83,13 +84,15 @@ def test_bfloat16_is_near_float32_and_carries_the_memory_in_float32(case: Case) 
     assert_same((output.float(), state.h), expected[:2], 3e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("units", [1, 5, 1500, 70_000])
-def test_a_draw_is_that_of_the_cpu(units: int) -> None:
+def test_a_draw_is_that_of_the_cpu(units: int, dtype: torch.dtype) -> None:
     samples = torch.tensor([0, 1, 7, 2**40])
+    arguments = (samples, -5, round(0.3 * 2**24), 3, units, -1 / 3, 1 / 0.7, dtype)
 
-    on_device = counter_rng.drop(-5, 0.3, times=3, samples=samples.cuda(), units=units)
+    on_device = draw(samples.cuda(), *arguments[1:])
 
-    assert on_device.cpu().equal(counter_rng.drop(-5, 0.3, times=3, samples=samples, units=units))
+    assert on_device.cpu().equal(counter_rng.draw_in_torch(*arguments))
 
 
 def test_a_network_draws_the_masks_of_the_cpu() -> None:

@@ -14,7 +14,7 @@ from support.layers import assert_same, problem, run, run_readable
 from support.recurrent_cases import COMBINATIONS, FLAVOURS, METHODS, Case, methods_for
 from tidegate.train import counter_rng
 from tidegate.train.kernels.cuda import recurrent_layer as layer_module
-from tidegate.train.kernels.cuda.drop import drop
+from tidegate.train.kernels.cuda.draw import draw
 from tidegate.train.kernels.cuda.graphs import Function, GraphCache, Tensors
 from tidegate.train.kernels.cuda.recurrent_layer import recurrent_layer, supports
 from tidegate.train.unroll import unroll
@@ -136,13 +136,16 @@ def test_what_is_on_the_cpu_goes_another_path() -> None:
 
 @pytest.mark.parametrize("key", [1, -(2**63), 2**62 + 12345])
 @pytest.mark.parametrize("units", [1, 5, 1500])
-def test_a_draw_is_that_of_the_specification(key: int, units: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_a_draw_is_that_of_the_specification(key: int, units: int, dtype: torch.dtype) -> None:
     samples = torch.tensor([0, 1, 7, 2**40])
-    threshold = round(0.3 * 2**24)
+    # Neither factor has few bits.
+    arguments = (samples, key, round(0.3 * 2**24), 3, units, -1 / 3, 1 / 0.7, dtype)
 
-    dropped = drop(samples, key, threshold, 3, units)
+    factors = draw(*arguments)
 
-    assert dropped.equal(counter_rng.drop_in_torch(samples, key, threshold, 3, units))
+    assert factors.dtype == dtype
+    assert factors.equal(counter_rng.draw_in_torch(*arguments))
 
 
 class Replay:

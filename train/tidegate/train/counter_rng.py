@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from tidegate.train.kernels import draw as native
-from tidegate.train.kernels.cuda import drop as cuda
-from tidegate.train.kernels.cuda.available import is_available
+from tidegate.train.kernels.cuda import draw as cuda
 
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9
 _MULTIPLIER_2 = 0x94D049BB133111EB
@@ -42,7 +41,7 @@ def drop(
     sample_offset: int = 0,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Draws which elements to drop.
+    """Draws which elements to drop; the specification of every draw.
 
     Args:
         key: from :func:`derive_key`.
@@ -58,7 +57,7 @@ def drop(
         bool [T, B, U].
     """
     at = _numbered(samples, sample_offset, device)
-    return _drop_on_its_device(at, _signed(key), _threshold(p), times, units)
+    return _drop(at, _signed(key), _threshold(p), times, units)
 
 
 def factors(
@@ -82,10 +81,12 @@ def factors(
         [T, B, U].
     """
     at, dtype = _numbered(samples, sample_offset, device), dtype or torch.get_default_dtype()
-    where = (at, _signed(key), _threshold(p), times, units)
+    draw = draw_in_torch
     if native.supports(at, dtype):
-        return native.draw(*where, dropped, kept, dtype)
-    return _chosen(_drop_on_its_device(*where), dropped, kept, dtype)
+        draw = native.draw
+    elif cuda.supports(at):
+        draw = cuda.draw
+    return draw(at, _signed(key), _threshold(p), times, units, dropped, kept, dtype)
 
 
 def draw_in_torch(
@@ -98,12 +99,16 @@ def draw_in_torch(
     kept: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The specification of the native draw; see :func:`tidegate.train.kernels.draw.draw`."""
-    return _chosen(drop_in_torch(samples, key, threshold, times, units), dropped, kept, dtype)
+    """The specification of the kernels; see :func:`tidegate.train.kernels.draw.draw`."""
+    drops = _drop(samples, key, threshold, times, units)
+    # Filled where they are: a copy to a device would wait for all that it still computes.
+    one, other = (
+        torch.full((), value, dtype=dtype, device=samples.device) for value in (dropped, kept)
+    )
+    return torch.where(drops, one, other)
 
 
-def drop_in_torch(samples: Tensor, key: int, threshold: int, times: int, units: int) -> Tensor:
-    """The specification of the draw on a device; see :mod:`tidegate.train.kernels.cuda.drop`."""
+def _drop(samples: Tensor, key: int, threshold: int, times: int, units: int) -> Tensor:
     times_at = torch.arange(times, device=samples.device)
     units_at = torch.arange(units, device=samples.device)
     bits = _of_samples(key, samples, times_at)
@@ -114,21 +119,6 @@ def _numbered(samples: int | Tensor, sample_offset: int, device: torch.device | 
     if isinstance(samples, int):
         return torch.arange(sample_offset, sample_offset + samples, device=device)
     return samples.to(device=device, dtype=torch.int64)
-
-
-def _drop_on_its_device(
-    samples: Tensor, key: int, threshold: int, times: int, units: int
-) -> Tensor:
-    on_device = samples.device.type == "cuda" and is_available()
-    draw = cuda.drop if on_device else drop_in_torch
-    return draw(samples, key, threshold, times, units)
-
-
-def _chosen(where: Tensor, dropped: float, kept: float, dtype: torch.dtype) -> Tensor:
-    one, other = (
-        torch.tensor(value, dtype=dtype, device=where.device) for value in (dropped, kept)
-    )
-    return torch.where(where, one, other)
 
 
 def drop_units(key: int, p: float, *, units: Tensor, samples: Tensor) -> Tensor:
@@ -184,4 +174,4 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-__all__ = ["derive_key", "draw_in_torch", "drop", "drop_in_torch", "drop_units", "factors"]
+__all__ = ["derive_key", "draw_in_torch", "drop", "drop_units", "factors"]

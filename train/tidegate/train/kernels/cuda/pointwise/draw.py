@@ -19,11 +19,13 @@ def mix(z):
 
 
 @triton.jit(do_not_specialize=["key", "threshold"])
-def drop(
-    dropped,  # uint8 [T, B, U]
+def draw(
+    factors,  # [T, B, U]
     samples,  # int64 [B]
     key,
     threshold,
+    dropped: tl.float64,
+    kept: tl.float64,
     batch,
     units,
     blocks,  # programs of one time and sample
@@ -37,4 +39,6 @@ def drop(
     bits = mix(bits + time * GOLDEN_GAMMA)
     bits = mix(bits + u.to(tl.uint64) * GOLDEN_GAMMA)
     is_dropped = (bits >> REST).to(tl.int64) < threshold
-    tl.store(dropped + row * units + u, is_dropped.to(tl.uint8), mask=u < units)
+    dtype = factors.dtype.element_ty
+    one, other = tl.full((BLOCK,), dropped, dtype), tl.full((BLOCK,), kept, dtype)
+    tl.store(factors + row * units + u, tl.where(is_dropped, one, other), mask=u < units)
