@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.distributed import FileStore  # type: ignore[attr-defined] # public, but not in `__all__`
 from torch.nn.parallel import DistributedDataParallel
 
 from support.recurrent_cases import Case, inputs
@@ -20,8 +19,8 @@ def build() -> Recurrent:
 
 def train_on_half(rank: int, store_file: str, folder: str) -> None:
     """Takes one of two halves of a batch and writes the gradients to ``<rank>.pt``."""
-    store = FileStore(store_file, 2)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    store = Path(store_file).as_uri()
+    distributed.init_process_group("gloo", store, rank=rank, world_size=2)
     model, half = build(), ROWS // 2
     first = rank * half
     parallel = DistributedDataParallel(model)

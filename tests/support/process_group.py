@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed import FileStore  # type: ignore[attr-defined] # public, but not in `__all__`
 
 from support.training_tasks import StoppedAfter, forecasting, labelling, language_modelling, weights
 from tidegate.train.fit import (
@@ -54,8 +53,8 @@ def train(kind: str, processes: Processes) -> Tensor:
 def take_part(rank: int, count: int, folder: str) -> None:
     """Trains in each way and writes what came of it to ``<rank>.pt``."""
     torch.set_num_threads(1)
-    store = FileStore(str(Path(folder) / "store"), count)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=count)
+    store = (Path(folder) / "store").as_uri()
+    distributed.init_process_group("gloo", store, rank=rank, world_size=count)
     processes = ProcessGroup(torch.device("cpu"))
     came: dict[str, Any] = {kind: train(kind, processes) for kind in TASKS}
     came["stopped"], came["saved"] = stop(rank, processes)

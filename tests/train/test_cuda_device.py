@@ -29,9 +29,18 @@ def full_precision() -> Iterator[None]:
 def test_outputs_and_gradients_are_those_of_the_cpu(
     case: Case, method: str, ragged: bool, reverse: bool
 ) -> None:
-    arguments = {"ragged": ragged, "reverse": reverse, "dtype": torch.float32}
-    on_cpu = problem(case, method, sizes=(9, 7, 13, 37), **arguments)  # type: ignore[arg-type] # mixed
-    one = problem(case, method, sizes=(9, 7, 13, 37), device="cuda", **arguments)  # type: ignore[arg-type]
+    on_cpu, one = (
+        problem(
+            case,
+            method,
+            ragged=ragged,
+            reverse=reverse,
+            dtype=torch.float32,
+            sizes=(9, 7, 13, 37),
+            device=device,
+        )
+        for device in ("cpu", "cuda")
+    )
     assert supports(one.weights, one.masks)
 
     # The third call and those after it replay a CUDA graph.

@@ -62,12 +62,12 @@ def _register() -> bool:
 
 def _fake(
     samples: Tensor,
-    key: int,  # noqa: ARG001 # the operator's arguments
-    threshold: int,  # noqa: ARG001
+    _key: int,
+    _threshold: int,
     times: int,
     units: int,
-    dropped: float,  # noqa: ARG001
-    kept: float,  # noqa: ARG001
+    _dropped: float,
+    _kept: float,
     dtype: torch.dtype,
 ) -> Tensor:
     return samples.new_empty((times, samples.shape[0], units), dtype=dtype)

@@ -220,11 +220,11 @@ def _fake(*inputs: Any) -> tuple[Tensor, ...]:  # noqa: ANN401 # the operator's 
 
 
 def _fake_backward(
-    d_output: Tensor,  # noqa: ARG001 # the operator's arguments
-    d_h: Tensor | None,  # noqa: ARG001
-    d_c: Tensor | None,  # noqa: ARG001
+    _d_output: Tensor,
+    _d_h: Tensor | None,
+    _d_c: Tensor | None,
     needs_dx: bool,
-    *rest: Any,  # noqa: ANN401
+    *rest: Any,  # noqa: ANN401 # the operator's arguments
 ) -> tuple[Tensor, ...]:
     inputs = _Arguments(*rest[5:])
     return (
