@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def kustomization(folder: Path) -> dict[str, Any]:
 
 ALL = list(manifests())
 BY_NAME = {(one["kind"], one["metadata"]["name"]): one for one in ALL}
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 WORKLOADS = [one for one in ALL if one["kind"] in ("Deployment", "StatefulSet", "CronJob")]
 
 
@@ -63,9 +65,15 @@ def test_every_file_is_part_of_the_base() -> None:
     files = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
     listed = {name for name in kustomization(FOLDER)["resources"] if name.endswith(".yaml")}
     assert files == listed
-    gateway = FOLDER / ".." / "gateway"
-    (generated,) = kustomization(gateway)["configMapGenerator"]
-    assert [name for name in generated["files"] if not (gateway / name).is_file()] == []
+    mounted = set()
+    for name in kustomization(FOLDER)["resources"]:
+        if not name.endswith(".yaml"):
+            (generated,) = kustomization(FOLDER / name)["configMapGenerator"]
+            assert all((FOLDER / name / file).is_file() for file in generated["files"])
+            mounted.add(generated["name"])
+    volumes = [one for workload in WORKLOADS for one in pod_of(workload)["spec"]["volumes"]]
+    wanted = {one["configMap"]["name"] for one in volumes if "configMap" in one}
+    assert wanted == mounted | {name for kind, name in BY_NAME if kind == "ConfigMap"}
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=name_of)
@@ -123,15 +131,36 @@ def test_the_server_takes_its_arguments() -> None:
 
 
 def test_the_same_arguments_as_in_docker_compose() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     (container,) = pod_of(BY_NAME["Deployment", "serve"])["spec"]["containers"]
 
     def names(arguments: list[str]) -> set[str]:
         return {one.partition("=")[0] for one in arguments}
 
-    of_compose = names(compose["services"]["serve"]["command"]) | {"--provider"}
+    of_compose = names(COMPOSE["services"]["serve"]["command"]) | {"--provider"}
     # The models of a cluster come from the registry.
     assert names(container["args"]) == of_compose - {"--models"}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=name_of)
+def test_the_same_image_and_secrets_as_in_docker_compose(workload: dict[str, Any]) -> None:
+    pod = pod_of(workload)["spec"]
+    service = COMPOSE["services"][workload["metadata"]["name"]]
+    (container,) = pod["containers"]
+    image = re.sub(r"\$\{\w+:-(.*)\}", r"\1", service["image"])
+    assert container["image"] == image
+    secrets = [one["secret"] for one in pod["volumes"] if "secret" in one]
+    found = sorted(item["key"] for secret in secrets for item in secret["items"])
+    names = [one["source"] if isinstance(one, dict) else one for one in service.get("secrets", ())]
+    assert found == sorted(Path(COMPOSE["secrets"][name]["file"]).name for name in names)
+
+
+@pytest.mark.parametrize(("database", "network"), [("postgres", "store"), ("redis", "states")])
+def test_a_database_is_reached_by_whom_it_is_in_docker_compose(database: str, network: str) -> None:
+    (rule,) = BY_NAME["NetworkPolicy", database]["spec"]["ingress"]
+    found = {one["podSelector"]["matchLabels"]["app"] for one in rule["from"]}
+    services = COMPOSE["services"].items()
+    members = {name for name, service in services if network in service["networks"]}
+    assert found == {name for name in members if not name.endswith("-gpu")} - {database}
 
 
 def test_every_secret_is_one_that_the_scripts_write() -> None:
