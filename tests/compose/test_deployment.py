@@ -46,6 +46,11 @@ def test_an_image_holds_no_compiler_no_secret_and_no_tests(
     assert packages == expected.get(image, [])
 
 
+def test_the_trainer_has_the_kernels_that_were_compiled_for_it(deployment: Deployment) -> None:
+    found = deployment.in_image("tidegate-train", "find / -xdev -path '*/kernels/prebuilt/*.so'")
+    assert found != ""
+
+
 def test_every_package_has_a_licence_that_allows_to_pass_it_on(deployment: Deployment) -> None:
     listed = deployment.make("licences").split("# tidegate-")[1:]
     assert len(listed) == len(OURS)
@@ -110,11 +115,14 @@ def test_no_secret_is_in_a_command_line_or_the_environment(deployment: Deploymen
 
 
 def test_every_profile_is_valid(deployment: Deployment) -> None:
-    services = set()
-    for profile in ("train", "gpu", "dashboard", "*"):
-        services = set(configuration(deployment, profile))
-    assert services == {*SERVICES, "train", "serve-gpu", "train-gpu", "grafana"}
-    assert "grafana" not in configuration(deployment, "gpu")
+    profiles = {
+        "train": {"train"},
+        "gpu": {"serve-gpu", "train-gpu"},
+        "dashboard": {"grafana"},
+        "*": {"train", "serve-gpu", "train-gpu", "grafana"},
+    }
+    for profile, added in profiles.items():
+        assert set(configuration(deployment, profile)) == {*SERVICES} | added, profile
 
 
 def test_every_service_is_bounded_hardened_and_restarted(deployment: Deployment) -> None:

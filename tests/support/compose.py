@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -13,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.metrics import free_port
 from tidegate.client import Client, Security
 
 if TYPE_CHECKING:
@@ -150,9 +150,3 @@ def eventually(seconds: float, check: Callable[[], bool]) -> float:
         assert time.monotonic() - began < seconds, f"still not so after {seconds} s"
         time.sleep(0.5)
     return time.monotonic() - began
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
