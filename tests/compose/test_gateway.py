@@ -13,7 +13,7 @@ import pytest
 
 from support.certificates import Authority
 from support.compose import eventually
-from tidegate.client import Client, UnauthenticatedError
+from tidegate.client import Client, ResourceExhaustedError, UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +95,24 @@ def test_calls_that_are_not_streams_notice_nothing_of_a_killed_replica(
         counts, longest = zip(*asking, strict=True)
     print(f"\n{sum(counts)} calls over two kills, the longest took {max(longest):.2f} s")
     deployment.up()
+
+
+def test_without_a_replica_a_call_is_unavailable(deployment: Deployment) -> None:
+    deployment.compose("stop", "serve")
+    try:
+        with (
+            deployment.client() as client,
+            pytest.raises(UnavailableError, match="no replica answers the gateway"),
+        ):
+            client.list_models()
+    finally:
+        deployment.up()
+
+
+def test_a_request_that_is_too_large_is_refused_with_the_limit(deployment: Deployment) -> None:
+    rows = np.zeros((1_600_000, 3), np.float32)
+    with (
+        deployment.client() as client,
+        pytest.raises(ResourceExhaustedError, match="over the gateway's limit of 17 MiB"),
+    ):
+        client.forecast("co2", [rows])
