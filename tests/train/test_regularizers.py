@@ -150,3 +150,15 @@ def test_weight_drop_leaves_no_gradient_on_a_dropped_weight(directions: int) -> 
         assert mask is not None
         assert gradient is not None
         assert (gradient == 0).equal(mask == 0)
+
+
+def test_shared_zoneout_keeps_both_states_of_a_unit_or_neither() -> None:
+    model = Case("lstm").build(Zoneout(0.4, 0.4, shared=True), hidden_size=32)
+    masks = model.sample_masks(8, 9).layers[0][0]
+    assert isinstance(masks.zone_cell, torch.Tensor)
+    assert isinstance(masks.zone_hidden, torch.Tensor)
+    assert masks.zone_cell.equal(masks.zone_hidden)
+    apart = Case("lstm").build(Zoneout(0.4, 0.4), hidden_size=32).sample_masks(8, 9).layers[0][0]
+    assert isinstance(apart.zone_cell, torch.Tensor)
+    assert isinstance(apart.zone_hidden, torch.Tensor)
+    assert not apart.zone_cell.equal(apart.zone_hidden)
