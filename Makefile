@@ -59,6 +59,10 @@ lint: install protos-check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@if docker compose version >/dev/null 2>&1; then \
+		for profile in $$(docker compose config --profiles) '*'; do \
+			docker compose --profile "$$profile" config --quiet || exit 1; done; \
+	else echo "no docker compose: docker-compose.yml was read by its schema alone"; fi
 	$(BIN)/hadolint serve/Dockerfile train/Dockerfile deploy/mlflow/Dockerfile
 
 format: install
