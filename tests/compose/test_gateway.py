@@ -61,7 +61,7 @@ def test_a_client_without_a_certificate_of_the_authority_is_unauthenticated(
 
 def test_a_client_without_the_token_is_unauthenticated(deployment: Deployment) -> None:
     assert "wants a token" in refused(deployment, token="")
-    assert "not known" in refused(deployment, token="wrong")  # noqa: S106
+    assert "not known" in refused(deployment, token="wrong")  # noqa: S106 - it is no password
 
 
 def test_calls_that_are_not_streams_notice_nothing_of_a_killed_replica(

@@ -134,7 +134,7 @@ def test_mlflow_answers_only_under_its_own_names(deployment: Deployment) -> None
 def status(deployment: Deployment, path: str, *, host: str = "localhost:5000") -> int:
     request = urllib.request.Request(f"{deployment.mlflow_uri}/{path}", headers={"Host": host})  # noqa: S310 - http
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - http
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

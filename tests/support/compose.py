@@ -115,7 +115,7 @@ class Deployment:
     def gateway_knows(self) -> int:
         """How many replicas the gateway sends streams to."""
         name = self.containers("gateway")[0]
-        return self.docker("exec", name, "cat", "/tmp/replicas.conf").count(":50051")  # noqa: S108
+        return self.docker("exec", name, "cat", "/tmp/replicas.conf").count(":50051")  # noqa: S108 - of the container
 
     def image_size(self, image: str) -> int:
         return int(self.docker("image", "inspect", "--format", "{{.Size}}", image))
