@@ -256,6 +256,13 @@ def test_every_setting_becomes_a_parameter(file: Path) -> None:
     assert flat["forecast.quantile_levels"] == "0.1, 0.5, 0.9"
 
 
+def test_what_a_recipe_searches_for_is_no_parameter_of_its_run(file: Path) -> None:
+    seeds = {"type": "int", "low": 1, "high": 9}
+    searched = load(file, {"tune.space": {"seed": seeds}, "tune.trials": 3})
+    assert searched.tune is not None
+    assert searched.flat() == load(file).flat()
+
+
 NAMES = st.text("abc_", min_size=1, max_size=4)
 
 

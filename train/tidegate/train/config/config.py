@@ -91,5 +91,8 @@ class Config(BaseSettings):
         return self.tracking.registered_model or self.name
 
     def flat(self) -> dict[str, str]:
-        """Every setting as MLflow's parameters: ``{"training.epochs": "30", ...}``."""
-        return dict(flatten(self.model_dump(mode="json")))
+        """Every setting of the run as MLflow's parameters: ``{"training.epochs": "30", ...}``.
+
+        The search that a recipe may also describe, ``[tune]``, is none of them.
+        """
+        return dict(flatten(self.model_dump(mode="json", exclude={"tune"})))
