@@ -3,7 +3,6 @@
 Dimensions: B batch, T time, C characters, N labels of words.
 """
 
-import copy
 from typing import Any
 
 import torch
@@ -89,7 +88,8 @@ def run_labeller(model: Labeller, inputs: dict[str, Tensor], found: Arrays) -> A
     graph's own label is the right one wherever its score is as good as the best.
 
     Args:
-        model: the labeller.
+        model: the labeller, in float64: float32 rounds the score of a long sentence by
+            more than a tie.
         inputs: the graph's.
         found: the graph's outputs.
     """
@@ -109,7 +109,6 @@ def _as_good(crf: LinearChainCRF | None, logits: Tensor, lengths: Tensor, given:
     """Whether given labels score as the best ones do; with a CRF for each sentence, [B, 1]."""
     if crf is None:
         return logits.gather(-1, given[..., None])[..., 0] >= logits.amax(dim=-1) - TIE
-    crf, logits = copy.deepcopy(crf).double(), logits.double()
     best = crf.decode(logits, lengths)
     scores = [crf.score(logits, labels, lengths) for labels in (given, best)]
     return (scores[0] >= scores[1] - TIE)[:, None]
