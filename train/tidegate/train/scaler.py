@@ -18,6 +18,7 @@ from tidegate.train.arguments import check_choice
 
 Values = NDArray[np.float64]
 ScalerName = Literal["standard", "robust", "mean_abs"]
+DifferencedScale = Literal["changes", "values"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,13 @@ class Scaler(ABC):
 
     @staticmethod
     @abstractmethod
-    def center_and_scale(read: Values) -> tuple[Values, Values]:
-        """Both of what the network reads, [rows, features]."""
+    def center_of(read: Values) -> Values:
+        """The center [features] of rows [rows, features]."""
+
+    @staticmethod
+    @abstractmethod
+    def scale_of(read: Values) -> Values:
+        """The scale [features] of rows [rows, features]."""
 
     @classmethod
     def fit(
@@ -53,6 +59,7 @@ class Scaler(ABC):
         differenced: Sequence[bool] = (),
         indicators: Collection[int] = (),
         names: Sequence[str] = (),
+        differenced_scale: DifferencedScale = "changes",
     ) -> Self:
         """Fits to the training part, and to nothing else.
 
@@ -62,6 +69,8 @@ class Scaler(ABC):
             differenced: which features are differenced; empty: none.
             indicators: columns that are 0 or 1, which are read as they are.
             names: of the features, for errors; empty: they are numbered.
+            differenced_scale: whether a differenced feature has the scale of its changes
+                or of its values.
 
         Raises:
             ValueError: the values are too few, not finite, or have no spread.
@@ -71,15 +80,16 @@ class Scaler(ABC):
         flags = tuple(differenced) or (False,) * width
         for part in parts:
             _check_values(part, flags)
-        read = np.concatenate(
-            # The first row of a series, which has no change, is left out for all features.
-            [np.where(flags, np.diff(one, axis=0, prepend=one[:1]), one)[1:] for one in parts]
-        )
-        center, scale = cls.center_and_scale(read)
+        # The first row of a series, which has no change, is left out for all features.
+        values_read = np.concatenate([one[1:] for one in parts])
+        changes = np.concatenate([np.diff(one, axis=0) for one in parts])
+        read = np.where(flags, changes, values_read)
+        scaled = read if differenced_scale == "changes" else values_read
+        center, scale = cls.center_of(read), cls.scale_of(scaled)
         center[list(indicators)], scale[list(indicators)] = 0.0, 1.0
         if not (scale > 0).all():
             feature = int(np.argmin(scale))
-            is_constant = np.ptp(read[:, feature]) == 0
+            is_constant = np.ptp(scaled[:, feature]) == 0
             problem = (
                 "constant; leave it out"
                 if is_constant
@@ -97,8 +107,13 @@ class StandardScaler(Scaler):
 
     @staticmethod
     @override
-    def center_and_scale(read: Values) -> tuple[Values, Values]:
-        return read.mean(axis=0), read.std(axis=0)
+    def center_of(read: Values) -> Values:
+        return np.asarray(read.mean(axis=0))
+
+    @staticmethod
+    @override
+    def scale_of(read: Values) -> Values:
+        return np.asarray(read.std(axis=0))
 
 
 class RobustScaler(Scaler):
@@ -108,9 +123,14 @@ class RobustScaler(Scaler):
 
     @staticmethod
     @override
-    def center_and_scale(read: Values) -> tuple[Values, Values]:
-        low, median, high = np.quantile(read, (0.25, 0.5, 0.75), axis=0)
-        return median, high - low
+    def center_of(read: Values) -> Values:
+        return np.quantile(read, 0.5, axis=0)
+
+    @staticmethod
+    @override
+    def scale_of(read: Values) -> Values:
+        low, high = np.quantile(read, (0.25, 0.75), axis=0)
+        return np.asarray(high - low)
 
 
 class MeanAbsScaler(Scaler):
@@ -120,8 +140,13 @@ class MeanAbsScaler(Scaler):
 
     @staticmethod
     @override
-    def center_and_scale(read: Values) -> tuple[Values, Values]:
-        return np.zeros(read.shape[1]), np.abs(read).mean(axis=0)
+    def center_of(read: Values) -> Values:
+        return np.zeros(read.shape[1])
+
+    @staticmethod
+    @override
+    def scale_of(read: Values) -> Values:
+        return np.asarray(np.abs(read).mean(axis=0))
 
 
 SCALERS: dict[str, type[Scaler]] = {

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tidegate.train.config.section import Section
 from tidegate.train.data.spans import Scheme
 from tidegate.train.data.table import Gaps, Missing, Position
-from tidegate.train.scaler import ScalerName
+from tidegate.train.scaler import DifferencedScale, ScalerName
 
 
 class DatasetConfig(Section):
@@ -98,7 +98,7 @@ class DatasetConfig(Section):
         default="standard", description="Of features: standard, robust or mean_abs."
     )
     differenced: tuple[str, ...] = Field(default=(), description="Features read as changes.")
-    differenced_scale: Literal["changes", "values"] = Field(
+    differenced_scale: DifferencedScale = Field(
         default="changes",
         description="What a differenced feature is scaled by, and the loss of it as a target.",
     )

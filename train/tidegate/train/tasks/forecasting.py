@@ -142,9 +142,6 @@ def _scaler(config: Config, data: Panel) -> Scaler:
     flags = [column in differenced for column in range(len(data.features))]
     parts = [one.values for one in data.train]
     indicators = data.columns(sorted(data.splits[0].series.indicators))
-    scaler_type = find_scaler(config.dataset.scaler)
-    scaler = scaler_type.fit(parts, flags, indicators, data.features)
-    if config.dataset.differenced_scale == "changes":
-        return scaler
-    of_values = scaler_type.fit(parts, [False] * len(flags), indicators, data.features)
-    return replace(scaler, scale=of_values.scale)
+    return find_scaler(config.dataset.scaler).fit(
+        parts, flags, indicators, data.features, config.dataset.differenced_scale
+    )
