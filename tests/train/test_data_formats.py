@@ -11,7 +11,7 @@ from tidegate.train.__main__ import main
 from tidegate.train.build import load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import CATALOG, find_dataset, sentence_files
-from tidegate.train.data.check import check_files
+from tidegate.train.data.check_sentences import check_files
 from tidegate.train.data.conll import read_conll
 from tidegate.train.data.conllu import read_conllu
 from tidegate.train.data.labelled_lines import read_labelled_lines

@@ -1,16 +1,19 @@
 """From a configuration to data and an untrained model."""
 
+from typing import Any
+
 import torch
 
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
+from tidegate.train.data.check import Checked
 from tidegate.train.data.corpus import Corpus
 from tidegate.train.data.panel import Panel
 from tidegate.train.data.sentences import SentenceSplit
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
-from tidegate.train.tasks import TASKS
+from tidegate.train.tasks import TASKS, TaskDefinition
 
 Data = Panel | SentenceSplit | Corpus
 Model = Forecaster | Labeller | LanguageModel
@@ -22,14 +25,17 @@ def load_data(config: Config) -> Data:
     Raises:
         ValueError: the data set is unknown, for another task, or not there.
     """
-    dataset = find_dataset(config.dataset.name)
-    if dataset.task != config.task:
-        raise ValueError(
-            f"dataset.name={dataset.name!r} is for task = {dataset.task!r}, and task = "
-            f"{config.task!r}; change one of them"
-        )
-    data: Data = TASKS[config.task].load_data(config)
+    data: Data = _task_of_data(config).load_data(config)
     return data
+
+
+def check_data(config: Config) -> Checked:
+    """Reads the data set of a configuration and collects what is wrong in it.
+
+    Raises:
+        ValueError: the data set is unknown, for another task, or cannot be read at all.
+    """
+    return _task_of_data(config).check_data(config)
 
 
 def build_model(config: Config, data: Data) -> Model:
@@ -44,3 +50,13 @@ def build_model(config: Config, data: Data) -> Model:
     torch.manual_seed(config.seed)
     model: Model = TASKS[config.task].build_model(config, data)
     return model
+
+
+def _task_of_data(config: Config) -> TaskDefinition[Any, Any, Any]:
+    dataset = find_dataset(config.dataset.name)
+    if dataset.task != config.task:
+        raise ValueError(
+            f"dataset.name={dataset.name!r} is for task = {dataset.task!r}, and task = "
+            f"{config.task!r}; change one of them"
+        )
+    return TASKS[config.task]

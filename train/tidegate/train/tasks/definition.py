@@ -10,6 +10,7 @@ from torch import nn
 
 from tidegate.train import fit, tracking
 from tidegate.train.config import Config
+from tidegate.train.data.check import Checked
 from tidegate.train.data.series import Part
 
 DataT = TypeVar("DataT")
@@ -41,6 +42,14 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
 
         Raises:
             ValueError: it is not there, or does not fit the configuration.
+        """
+
+    @abstractmethod
+    def check_data(self, config: Config) -> Checked:
+        """Reads the data set of a configuration and collects what is wrong in it.
+
+        Raises:
+            ValueError: it is not there, or nothing of it can be read.
         """
 
     @abstractmethod

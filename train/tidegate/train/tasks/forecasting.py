@@ -10,6 +10,8 @@ from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
 from tidegate.train.config import Config
+from tidegate.train.data.check import Checked
+from tidegate.train.data.check_series import check_series
 from tidegate.train.data.panel import Panel
 from tidegate.train.data.series import Part
 from tidegate.train.depth import warn_if_deep
@@ -33,6 +35,10 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
     @override
     def load_data(self, config: Config) -> Panel:
         return load_series(config)
+
+    @override
+    def check_data(self, config: Config) -> Checked:
+        return check_series(lambda report: load_series(config, report))
 
     @override
     def build_model(self, config: Config, data: Panel) -> Forecaster:

@@ -6,6 +6,8 @@ from tidegate.train import fit, plots, tracking
 from tidegate.train.characters import CharacterEncoder
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset, sentence_files
+from tidegate.train.data.check import Checked
+from tidegate.train.data.check_sentences import check_files, check_sentences
 from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.sentence_files import Layout, SentenceFiles
 from tidegate.train.data.sentences import (
@@ -31,8 +33,14 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
     @override
     def load_data(self, config: Config) -> SentenceSplit:
         if find_dataset(config.dataset.name).format:
-            return find_sentence_files(config).read()
+            return _find_sentence_files(config).read()
         return generate_homographs(config.dataset.sentences, seed=config.seed)
+
+    @override
+    def check_data(self, config: Config) -> Checked:
+        if find_dataset(config.dataset.name).format:
+            return check_files(_find_sentence_files(config))
+        return check_sentences(self.load_data(config))
 
     @override
     def build_model(self, config: Config, data: SentenceSplit) -> Labeller:
@@ -103,7 +111,7 @@ def _scored(model: Labeller, data: SentenceSplit, answers: Answers) -> Evaluatio
     return Evaluation(metrics, answers, answers.tables())
 
 
-def find_sentence_files(config: Config) -> SentenceFiles:
+def _find_sentence_files(config: Config) -> SentenceFiles:
     """Where the sentences of ``[dataset]`` are.
 
     Raises:

@@ -11,6 +11,8 @@ from typing_extensions import override
 from tidegate.train import fit, plots, tracking
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset, text_files
+from tidegate.train.data.check import Checked
+from tidegate.train.data.check_text import check_text
 from tidegate.train.data.corpus import Corpus, read_corpus
 from tidegate.train.data.series import Part
 from tidegate.train.depth import warn_if_deep
@@ -36,6 +38,10 @@ class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
             min_count=language.min_count,
             encoding=section.encoding,
         )
+
+    @override
+    def check_data(self, config: Config) -> Checked:
+        return check_text(self.load_data(config))
 
     @override
     def build_model(self, config: Config, data: Corpus) -> LanguageModel:

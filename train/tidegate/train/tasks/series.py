@@ -14,7 +14,7 @@ from tidegate.train.data.table import TableLayout
 from tidegate.train.data.tables import load_panel
 
 
-class TableSource(NamedTuple):
+class _TableSource(NamedTuple):
     """A table and how to read it."""
 
     file: Path
@@ -35,11 +35,11 @@ def load_series(config: Config, report: SeriesReport = refuse) -> Panel:
     section = config.dataset
     if find_dataset(section.name).table is None:
         return split_panel([load_co2()], _cuts(config, Cuts()), section.targets or ())
-    source = find_table(config)
+    source = _find_table(config)
     return load_panel(*source, config.forecast.horizon, report)
 
 
-def find_table(config: Config) -> TableSource:
+def _find_table(config: Config) -> _TableSource:
     """The table of ``[dataset]``: the settings given, and those of the catalogue for the rest.
 
     Raises:
@@ -51,7 +51,7 @@ def find_table(config: Config) -> TableSource:
         raise ValueError(f"dataset.name={section.name!r} is not read from a table")
     given = section.given(one.name for one in fields(TableLayout))
     layout = replace(dataset.table, **given)
-    return TableSource(table_file(dataset, section.path), layout, _cuts(config, dataset.cuts))
+    return _TableSource(table_file(dataset, section.path), layout, _cuts(config, dataset.cuts))
 
 
 def _cuts(config: Config, usual: Cuts) -> Cuts:
