@@ -191,7 +191,7 @@ def test_the_command_writes_what_the_metric_allows_with_both_scores(
     assert ", float32 " in printed
     rounded = rebuild(onnx.load(output))
     loaded = checkpoint.load(trained)
-    scores = job.evaluate(loaded.config, rounded.model, loaded.data).metrics  # type: ignore[arg-type]
+    scores = job.evaluate(loaded.config, rounded.model, loaded.data).metrics
     assert rounded.spec.metrics["perplexity"] == pytest.approx(scores["perplexity"])
 
 

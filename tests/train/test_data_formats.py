@@ -16,7 +16,7 @@ from tidegate.train.data.conll import read_conll
 from tidegate.train.data.conllu import read_conllu
 from tidegate.train.data.labelled_lines import read_labelled_lines
 from tidegate.train.data.sentence_files import Layout, SentenceFiles
-from tidegate.train.data.sentences import Sentence
+from tidegate.train.data.sentences import Sentence, SentenceSplit
 from tidegate.train.data.slots import read_slots
 from tidegate.train.data.text import Problem, read_lines
 
@@ -244,6 +244,7 @@ def test_a_configuration_names_folder_files_and_columns(tmp_path: Path) -> None:
         }
     )
     data = load_data(config)
+    assert isinstance(data, SentenceSplit)
     assert (data.train, data.test) == ((Sentence(("a",), ("X",)),), (Sentence(("c",), ("X",)),))
 
 

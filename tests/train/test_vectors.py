@@ -5,9 +5,10 @@ import logging
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from tidegate.train import Labeller, LanguageModel, checkpoint, job
-from tidegate.train.build import Model, build_model, load_data
+from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.vectors import read_vectors
 
@@ -81,7 +82,7 @@ def config(folder: Path, task: str, **model: object) -> Config:
     )
 
 
-def row(model: Model, word: str) -> list[float]:
+def row(model: nn.Module, word: str) -> list[float]:
     assert isinstance(model, Labeller | LanguageModel)
     return model.embedding.weight[model.encode([word])[0]].tolist()
 

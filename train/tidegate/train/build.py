@@ -3,20 +3,12 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
 from tidegate.train.data.check import Checked
-from tidegate.train.data.corpus import Corpus
-from tidegate.train.data.panel import Panel
-from tidegate.train.data.sentences import SentenceSplit
-from tidegate.train.forecaster import Forecaster
-from tidegate.train.labeller import Labeller
-from tidegate.train.language_model import LanguageModel
-from tidegate.train.tasks import TASKS, TaskDefinition
-
-Data = Panel | SentenceSplit | Corpus
-Model = Forecaster | Labeller | LanguageModel
+from tidegate.train.tasks import TASKS, Data, TaskDefinition
 
 
 def load_data(config: Config) -> Data:
@@ -38,7 +30,7 @@ def check_data(config: Config) -> Checked:
     return _task_of_data(config).check_data(config)
 
 
-def build_model(config: Config, data: Data) -> Model:
+def build_model(config: Config, data: Data) -> nn.Module:
     """Builds the untrained model; its weights follow from the seed alone.
 
     Scaler, vocabulary and label names are taken from the training part only. A
@@ -48,7 +40,7 @@ def build_model(config: Config, data: Data) -> Model:
         ValueError: configuration and data do not fit each other.
     """
     torch.manual_seed(config.seed)
-    model: Model = TASKS[config.task].build_model(config, data)
+    model: nn.Module = TASKS[config.task].build_model(config, data)
     return model
 
 

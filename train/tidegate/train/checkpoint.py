@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from tidegate.train.build import Data, Model, build_model, load_data
+from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
+from tidegate.train.tasks import Data
 
 
 class Loaded(NamedTuple):
@@ -24,10 +26,10 @@ class Loaded(NamedTuple):
 
     config: Config
     data: Data
-    model: Model
+    model: nn.Module
 
 
-def save(path: str | Path, config: Config, model: Model) -> Path:
+def save(path: str | Path, config: Config, model: nn.Module) -> Path:
     """Writes a model in one piece; returns the path."""
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tidegate.train import checkpoint, interrupted_run, tracking
-from tidegate.train.build import Data, Model, build_model, load_data
+from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
 from tidegate.train.data.series import Part
@@ -28,10 +29,8 @@ from tidegate.train.fit import (
     fit,
 )
 from tidegate.train.interrupted_run import InterruptedRun
-from tidegate.train.labeller import Labeller
-from tidegate.train.language_model import LanguageModel
 from tidegate.train.pretrained import use_vectors
-from tidegate.train.tasks import TASKS, Evaluation
+from tidegate.train.tasks import TASKS, Data, Evaluation
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class Result:
 
     config: Config
     data: Data
-    model: Model
+    model: nn.Module
     fitted: Fitted
     evaluation: Evaluation[Any]
     path: Path
@@ -165,7 +164,7 @@ def track(
 
 def train(
     config: Config,
-    model: Model,
+    model: nn.Module,
     data: Data,
     tracked: tracking.Run | None = None,
     *,
@@ -224,7 +223,7 @@ def build_compute(config: Config, processes: Processes) -> Compute:
     return Compute(choose_device(section.device, processes.local_rank), section.precision)
 
 
-def begin_with_vectors(config: Config, model: Model) -> float | None:
+def begin_with_vectors(config: Config, model: nn.Module) -> float | None:
     """Puts pretrained vectors in the place of embeddings' first values.
 
     Not part of building a model: one that is loaded has embeddings of its own.
@@ -235,11 +234,8 @@ def begin_with_vectors(config: Config, model: Model) -> float | None:
     section = config.model
     if section.vectors is None:
         return None
-    if not isinstance(model, Labeller | LanguageModel):
-        raise TypeError(f"a {type(model).__name__} has no words")
     coverage = use_vectors(
-        model.embedding,
-        model.words if isinstance(model, Labeller) else model.vocabulary,
+        *TASKS[config.task].word_embedding(model),
         section.vectors,
         freeze=section.freeze_vectors,
         encoding=section.vectors_encoding,
@@ -256,7 +252,7 @@ def build_optimization(config: Config) -> Optimization:
 
 def evaluate(
     config: Config,
-    model: Model,
+    model: nn.Module,
     data: Data,
     part: Part = "test",
     *,
@@ -291,7 +287,7 @@ def report(config: Config, evaluation: Evaluation[Any], tracked: tracking.Run) -
 
 def export(
     config: Config,
-    model: Model,
+    model: nn.Module,
     data: Data,
     evaluation: Evaluation[Any],
     path: str | Path,
@@ -341,12 +337,12 @@ def score(data: Data, fitted: Fitted) -> tracking.Score:
     )
 
 
-def _judge(config: Config, model: Model, data: Data, tolerance: float) -> Judge:
+def _judge(config: Config, model: nn.Module, data: Data, tolerance: float) -> Judge:
     """Compares a model's validation metric with the trained one's; gives its test scores."""
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance={tolerance!r} is no share; give a number from 0 to below 1")
 
-    def judge(rounded: Any) -> Mapping[str, float]:  # noqa: ANN401 - the task's model
+    def judge(rounded: nn.Module) -> Mapping[str, float]:
         name, higher_is_better, before = _validated(config, model, data)
         after = _validated(config, rounded, data)[-1]
         loss = before - after if higher_is_better else after - before
@@ -361,7 +357,7 @@ def _judge(config: Config, model: Model, data: Data, tolerance: float) -> Judge:
 
 
 @torch.no_grad()
-def _validated(config: Config, model: Model, data: Data) -> tuple[str, bool, float]:
+def _validated(config: Config, model: nn.Module, data: Data) -> tuple[str, bool, float]:
     """The validation metric: its name, whether higher is better, and its value."""
     task = TASKS[config.task].fit_task(config, model.eval(), data)
     return task.monitor, task.higher_is_better, task.validate()[task.monitor]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.train.tasks.definition import Evaluation, TaskDefinition
+from tidegate.train.tasks.definition import Data, Evaluation, TaskDefinition
 from tidegate.train.tasks.forecasting import Forecasting
 from tidegate.train.tasks.labelling import Labelling
 from tidegate.train.tasks.language_modelling import LanguageModelling
@@ -14,4 +14,4 @@ TASKS: Mapping[str, TaskDefinition[Any, Any, Any]] = {
     "language_modelling": LanguageModelling(),
 }
 
-__all__ = ["TASKS", "Evaluation", "TaskDefinition"]
+__all__ = ["TASKS", "Data", "Evaluation", "TaskDefinition"]

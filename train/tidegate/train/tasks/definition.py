@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
 from torch import nn
@@ -13,7 +13,27 @@ from tidegate.train.config import Config
 from tidegate.train.data.check import Checked
 from tidegate.train.data.series import Part
 
-DataT = TypeVar("DataT")
+
+class Data(Protocol):
+    """A data set in three parts, of the task's own type."""
+
+    def digest(self) -> str:
+        """sha256 of everything in it, in hex."""
+
+
+class WordEmbedding(NamedTuple):
+    """Where a model's words have their vectors.
+
+    Attributes:
+        embedding: one row for each word.
+        words: the vocabulary of the training part.
+    """
+
+    embedding: nn.Embedding
+    words: Sequence[str]
+
+
+DataT = TypeVar("DataT", bound=Data)
 ModelT = TypeVar("ModelT", bound=nn.Module)
 PredictionsT = TypeVar("PredictionsT")
 
@@ -59,6 +79,14 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
         Raises:
             ValueError: configuration and data do not fit each other.
         """
+
+    def word_embedding(self, model: ModelT) -> WordEmbedding:
+        """Where pretrained vectors go.
+
+        Raises:
+            TypeError: the model reads no words.
+        """
+        raise TypeError(f"a {type(model).__name__} has no words")
 
     @abstractmethod
     def fit_task(self, config: Config, model: ModelT, data: DataT) -> fit.Task:

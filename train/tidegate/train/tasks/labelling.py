@@ -23,7 +23,7 @@ from tidegate.train.depth import warn_if_deep
 from tidegate.train.evaluate.labelling import Answers, predict
 from tidegate.train.labeller import Labeller
 from tidegate.train.recurrent import Recurrent
-from tidegate.train.tasks.definition import Evaluation, TaskDefinition
+from tidegate.train.tasks.definition import Evaluation, TaskDefinition, WordEmbedding
 from tidegate.train.tasks.recurrent import build_recurrent
 
 
@@ -63,6 +63,10 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
             pooling=config.model.pooling,
             embedding_std=config.model.embedding_std or 1.0,
         )
+
+    @override
+    def word_embedding(self, model: Labeller) -> WordEmbedding:
+        return WordEmbedding(model.embedding, model.words)
 
     @override
     def fit_task(self, config: Config, model: Labeller, data: SentenceSplit) -> fit.Task:

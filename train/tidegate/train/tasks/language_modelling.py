@@ -20,7 +20,7 @@ from tidegate.train.evaluate.language import TokenLosses, score_text
 from tidegate.train.fit.language_modelling import VALIDATION_LANES
 from tidegate.train.inference import sampled_networks
 from tidegate.train.language_model import LanguageModel
-from tidegate.train.tasks.definition import Evaluation, TaskDefinition
+from tidegate.train.tasks.definition import Evaluation, TaskDefinition, WordEmbedding
 from tidegate.train.tasks.recurrent import build_recurrent
 
 
@@ -56,6 +56,10 @@ class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
             tied=config.language.tied,
             **given,
         )
+
+    @override
+    def word_embedding(self, model: LanguageModel) -> WordEmbedding:
+        return WordEmbedding(model.embedding, model.vocabulary)
 
     @override
     def fit_task(self, config: Config, model: LanguageModel, data: Corpus) -> fit.Task:
