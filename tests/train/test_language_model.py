@@ -128,6 +128,21 @@ def test_lanes_score_every_token_once_too() -> None:
     assert sorted(scored.tokens) == sorted(ids[1:])
 
 
+def test_a_text_is_scored_on_the_device_of_the_model() -> None:
+    """On "meta", which has no numbers, so that reading the tokens is all that can be seen."""
+    seen: list[str] = []
+
+    def look(_: torch.nn.Module, read: tuple[Tensor, ...]) -> None:
+        seen.append(read[0].device.type)
+
+    network = model().to("meta")
+    network.register_forward_pre_hook(look)
+    ids = np.array([2, 3, 4, 1])
+    with pytest.raises(NotImplementedError, match="meta tensor; no data"):
+        score_text(network, ids, ids)
+    assert seen == ["meta"]
+
+
 def test_bits_per_character_are_of_characters_only() -> None:
     nats = np.array([math.log(2.0), 3 * math.log(2.0)])
     counts = np.array([0, 0, 5, 120, 3])

@@ -100,7 +100,7 @@ def score_text(model: LanguageModel, ids: Ids, train: Ids, *, lanes: int = 1) ->
     """Predicts every token but the first from all that came before it, state carried.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, on any device.
         ids: of the text, int64 [N].
         train: of the training part, for the counts.
         lanes: 1: each token is predicted from the whole text before it. More run
@@ -109,15 +109,20 @@ def score_text(model: LanguageModel, ids: Ids, train: Ids, *, lanes: int = 1) ->
     states: States | None = None
     losses = []
     targets = []
+    device = model.bias.device
     for tokens, after in text_segments(ids, lanes, _SEGMENT):
-        predicted = model(tokens, None, states)
+        predicted = model(tokens.to(device), None, states)
         states = predicted.states
         flat = after.flatten()
+        known = flat != IGNORED
         nats = F.cross_entropy(
-            predicted.logits.flatten(0, 1), flat, ignore_index=IGNORED, reduction="none"
+            predicted.logits.flatten(0, 1),
+            flat.to(device),
+            ignore_index=IGNORED,
+            reduction="none",
         )
-        losses.append(nats[flat != IGNORED].double().numpy())
-        targets.append(flat[flat != IGNORED].numpy())
+        losses.append(nats.cpu()[known].double().numpy())
+        targets.append(flat[known].numpy())
     size = len(model.vocabulary)
     return TokenLosses(
         np.concatenate(targets),
