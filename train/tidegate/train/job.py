@@ -100,15 +100,16 @@ def run(
     processes = processes or Processes()
     compute = build_compute(config, processes)
     data = load_data(config)
+    digest = data.digest()
     model = build_model(config, data)
     folder = Path(output) / config.name
     standing = folder / interrupted_run.FILE_NAME
-    earlier = interrupted_run.load(standing, config, data.digest()) if resume else None
+    earlier = interrupted_run.load(standing, config, digest) if resume else None
     with track(config, data, earlier.run_id if earlier else None) as tracked:
 
         def save(training: dict[str, Any]) -> None:
             stopped = InterruptedRun(tracked.id, training)
-            interrupted_run.save(standing, config, data.digest(), stopped)
+            interrupted_run.save(standing, config, digest, stopped)
 
         tracked.set_tag("device", str(compute))
         tracked.set_tag("processes", str(processes.count))
