@@ -119,12 +119,14 @@ def columns(test: Backtest, season: int, ridge: Ridge | None) -> Iterator[Column
             f"season={season} or the ridge's lookback is longer than the {test.origins[-1] + 1} "
             f"rows before the last forecast of series {test.series.name!r}; give a shorter one"
         )
-    origins, values = test.origins[keep], test.values
+    origins, values, train = test.origins[keep], test.values, test.train
+    median = test.median
+    # One target at a time: the quantiles of all are too large to copy for each.
     for index, target in enumerate(test.targets):
         one = values[:, index : index + 1]
-        center, scale = _standard(test.train[:, index])
+        center, scale = _standard(train[:, index])
         points = {
-            MODEL: test.median[keep][..., index],
+            MODEL: median[..., index][keep],
             "last_value": last_value(one, origins, test.horizon)[..., 0],
             "seasonal_naive": seasonal_naive(one, origins, test.horizon, season)[..., 0],
         }
@@ -134,11 +136,11 @@ def columns(test: Backtest, season: int, ridge: Ridge | None) -> Iterator[Column
         name = test.series.name
         yield Column(
             unique_id=name if len(test.targets) == 1 else f"{name}/{target}",
-            truth=test.truth[keep][..., index],
+            truth=test.truth[..., index][keep],
             points=points,
-            quantiles=test.quantiles[keep][:, :, index],
+            quantiles=test.quantiles[:, :, index][keep],
             levels=test.levels,
-            train=test.train[:, index],
+            train=train[:, index],
             scale=scale,
         )
 
