@@ -1,4 +1,4 @@
-"""The losses of the two tasks.
+"""The losses of forecasts and of labels.
 
 Dimensions: B batch, T time, K horizon, N targets, Q quantile levels, C labels.
 """
