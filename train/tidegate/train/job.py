@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from tidegate.train import checkpoint, interrupted_run, tracking
+from tidegate.train.accuracy import TOLERANCE, build_judge
 from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
 from tidegate.train.data.series import Part
-from tidegate.train.export import Judge, WeightFormat, export_onnx
+from tidegate.train.export import WeightFormat, export_onnx
 from tidegate.train.fit import (
     Compute,
     Epoch,
@@ -36,12 +37,6 @@ from tidegate.v1.model_spec_pb2 import ModelSpec
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path(".tidegate/models")
-# Share by which rounded weights may make the validation metric worse.
-TOLERANCE = 0.01
-
-
-class AccuracyError(ValueError):
-    """Rounded weights cost more of the metric than was allowed."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +318,7 @@ def export(
         git_commit=tracked.git_commit if tracked else "",
         mlflow_run_id=tracked.id if tracked else "",
         weights=weights,
-        judge=None if weights == "float32" else _judge(config, model, data, tolerance),
+        judge=None if weights == "float32" else build_judge(config, model, data, tolerance),
     )
     if tracked is not None:
         tracked.log_metrics(tracking.parity_metrics(spec))
@@ -336,29 +331,3 @@ def score(data: Data, fitted: Fitted) -> tracking.Score:
     return tracking.Score(
         metric, fitted.best.metrics[metric], fitted.higher_is_better, data.digest()
     )
-
-
-def _judge(config: Config, model: nn.Module, data: Data, tolerance: float) -> Judge:
-    """Compares a model's validation metric with the trained one's; gives its test scores."""
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance={tolerance!r} is no share; give a number from 0 to below 1")
-
-    def judge(rounded: nn.Module) -> Mapping[str, float]:
-        name, higher_is_better, before = _validated(config, model, data)
-        after = _validated(config, rounded, data)[-1]
-        loss = before - after if higher_is_better else after - before
-        if not loss <= tolerance * abs(before):
-            raise AccuracyError(
-                f"weights='int8' takes {name} from {before:.6g} to {after:.6g}, by more than "
-                f"tolerance={tolerance:g} allows; nothing was written. Export float32"
-            )
-        return evaluate(config, rounded, data).metrics
-
-    return judge
-
-
-@torch.no_grad()
-def _validated(config: Config, model: nn.Module, data: Data) -> tuple[str, bool, float]:
-    """The validation metric: its name, whether higher is better, and its value."""
-    task = TASKS[config.task].fit_task(config, model.eval(), data)
-    return task.monitor, task.higher_is_better, task.validate()[task.monitor]

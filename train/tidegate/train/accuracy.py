@@ -1,0 +1,53 @@
+"""What rounded weights may cost of the validation metric."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from tidegate.train.config import Config
+from tidegate.train.export import Judge
+from tidegate.train.tasks import TASKS, Data
+
+# Share by which rounded weights may make the validation metric worse.
+TOLERANCE = 0.01
+
+
+class AccuracyError(ValueError):
+    """Rounded weights cost more of the metric than was allowed."""
+
+
+def build_judge(config: Config, model: nn.Module, data: Data, tolerance: float) -> Judge:
+    """Compares a model's validation metric with the trained one's; gives its test scores.
+
+    Args:
+        config: of the run.
+        model: trained.
+        data: of the run.
+        tolerance: share by which the metric may be worse.
+
+    Raises:
+        ValueError: the tolerance is no share.
+    """
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance={tolerance!r} is no share; give a number from 0 to below 1")
+
+    def judge(rounded: nn.Module) -> Mapping[str, float]:
+        name, higher_is_better, before = _validated(config, model, data)
+        after = _validated(config, rounded, data)[-1]
+        loss = before - after if higher_is_better else after - before
+        if not loss <= tolerance * abs(before):
+            raise AccuracyError(
+                f"weights='int8' takes {name} from {before:.6g} to {after:.6g}, by more than "
+                f"tolerance={tolerance:g} allows; nothing was written. Export float32"
+            )
+        return TASKS[config.task].evaluate(config, rounded, data, "test").metrics
+
+    return judge
+
+
+@torch.no_grad()
+def _validated(config: Config, model: nn.Module, data: Data) -> tuple[str, bool, float]:
+    """The validation metric: its name, whether higher is better, and its value."""
+    task = TASKS[config.task].fit_task(config, model.eval(), data)
+    return task.monitor, task.higher_is_better, task.validate()[task.monitor]
