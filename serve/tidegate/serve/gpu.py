@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 
 class GpuMemory(NamedTuple):
@@ -34,15 +35,16 @@ def gpu_memory() -> Iterator[GpuMemory]:
 
 
 @cache
-def _nvml() -> Any | None:  # noqa: ANN401 - it ships no types
+def _nvml() -> ModuleType | None:
     try:
         # Not everybody who serves needs it.
         import pynvml
     except ModuleNotFoundError:
         return None
+    nvml: ModuleType = pynvml
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
         # No driver.
         return None
-    return pynvml
+    return nvml

@@ -55,7 +55,7 @@ class Client:
         *,
         timeout: float = 30.0,
         security: Security = PLAIN,
-        retry: Retry = Retry(),  # noqa: B008 - it is frozen
+        retry: Retry = Retry(),
     ) -> None:
         self._timeout = timeout
         self._retry = retry
