@@ -24,8 +24,9 @@ from tidegate.client import Client, UnavailableError
 from tidegate.client.__main__ import main as client_main
 from tidegate.serve import probe
 from tidegate.serve.__main__ import main as serve_main
+from tidegate.serve.address import is_loopback
 from tidegate.serve.grpc_experiments import EXPERIMENTS
-from tidegate.serve.settings import Settings, is_loopback
+from tidegate.serve.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

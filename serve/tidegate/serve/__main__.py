@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 # The first is imported for its effect, before anything imports grpc.
 from tidegate.serve import grpc_experiments, inspection  # noqa: F401
+from tidegate.serve.address import join_address
 from tidegate.serve.errors import LoadError
 from tidegate.serve.options import read_options
-from tidegate.serve.server import join_address, serve
+from tidegate.serve.server import serve
 from tidegate.serve.workers.supervisor import supervise
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tidegate.serve.access import Gate
-from tidegate.serve.settings import is_loopback
+from tidegate.serve.address import is_loopback
 from tidegate.serve.tls import server_credentials
 from tidegate.serve.tokens import TokenFile
 

@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tidegate.serve import tracing
+from tidegate.serve.address import join_address
 from tidegate.serve.calls import ByteCounter
 from tidegate.serve.connections import channel_options
 from tidegate.serve.decoding import DecodingInterceptor
@@ -231,8 +232,3 @@ async def serve(settings: Settings, announce: Callable[[Server], None]) -> None:
     announce(server)
     await stop.wait()
     await server.drain()
-
-
-def join_address(host: str, port: int) -> str:
-    """HOST:PORT, with an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -6,10 +6,11 @@ each field, and its help is the text that documents the field here.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
+
+from tidegate.serve.address import is_loopback
 
 Provider = Literal["cpu", "cuda", "auto"]
 
@@ -301,13 +302,3 @@ class Settings(
 
 
 TOPICS = Settings.__bases__
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
