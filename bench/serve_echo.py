@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 # First: it sets the switches of gRPC that tidegate-serve runs with.
-from tidegate.serve import grpc_experiments  # noqa: F401 - before grpc
+import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
 
 # isort: split
 import grpc.aio

@@ -13,7 +13,7 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
-from tidegate.serve import grpc_experiments  # noqa: F401 - before grpc
+import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
 
 # isort: split
 import grpc.aio

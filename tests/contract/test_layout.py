@@ -21,7 +21,9 @@ def modules_after(statement: str) -> set[str]:
     return set(run.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["serve", "serve.__main__", "client", "client.__main__"])
+@pytest.mark.parametrize(
+    "module", ["serve", "serve.__main__", "serve.server", "client", "client.__main__"]
+)
 def test_the_serving_side_loads_neither_torch_nor_mlflow(module: str) -> None:
     loaded = modules_after(f"import tidegate.{module}")
 
@@ -31,6 +33,12 @@ def test_the_serving_side_loads_neither_torch_nor_mlflow(module: str) -> None:
 
 def test_the_client_loads_no_onnx_runtime() -> None:
     assert "onnxruntime" not in modules_after("import tidegate.client")
+
+
+def test_the_supervisor_of_workers_loads_neither_onnx_runtime_nor_grpc() -> None:
+    loaded = modules_after("import tidegate.serve.__main__, tidegate.serve.workers.supervisor")
+
+    assert loaded.isdisjoint({"onnxruntime", "grpc", "numpy"})
 
 
 @pytest.mark.parametrize("module", ["tidegate.serve.session", "tidegate.train.export"])

@@ -1,4 +1,8 @@
-"""`tidegate-serve`: serves the models of a folder."""
+"""`tidegate-serve`: serves the models of a folder, in this process or in several.
+
+Each use loads what it needs: the supervisor of several workers runs no network and
+speaks no gRPC.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,10 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-# The first is imported for its effect, before anything imports grpc.
-from tidegate.serve import grpc_experiments, inspection  # noqa: F401
+import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
 from tidegate.serve.address import join_address
 from tidegate.serve.errors import LoadError
 from tidegate.serve.options import read_options
-from tidegate.serve.server import serve
-from tidegate.serve.workers.supervisor import supervise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +23,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments[:1] == ["inspect"]:
-            return inspection.run(arguments[1:])
-        settings = read_options(arguments)
-        if settings.workers > 1:
-            return supervise(settings, arguments, lambda port: _announce(settings.host, port))
-        asyncio.run(serve(settings, lambda server: _announce(settings.host, server.port)))
+        return _run(arguments)
     except (LoadError, ValueError, OSError) as error:
         print(f"tidegate-serve: {error}", file=sys.stderr)
         return 2
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["inspect"]:
+        from tidegate.serve import inspection
+
+        return inspection.run(arguments[1:])
+    settings = read_options(arguments)
+    if settings.workers > 1:
+        from tidegate.serve.workers.supervisor import supervise
+
+        return supervise(settings, arguments, lambda port: _announce(settings.host, port))
+    from tidegate.serve.server import serve
+
+    asyncio.run(serve(settings, lambda server: _announce(settings.host, server.port)))
     return 0
 
 

@@ -1,8 +1,8 @@
 """Switches of gRPC's core that are read once, when `grpc` is imported.
 
 The event engine of grpcio 1.85 costs a server of many small stream messages
-about a fifth of its throughput, and a single ping-pong stream half of it. The
-command imports this file before anything imports `grpc`; a value set outside wins.
+about a fifth of its throughput, and a single ping-pong stream half of it. Commands
+import this file before anything imports `grpc`; a value set outside wins.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-# Imported for its effect, before anything imports grpc.
-from tidegate.serve import grpc_experiments  # noqa: F401
+import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
 from tidegate.serve.errors import LoadError
 from tidegate.serve.options import read_options
 from tidegate.serve.server import serve
