@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, over HTTP on a port of their own."""
+"""The numbers of a service as metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from prometheus_client import (
     GCCollector,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -135,38 +134,14 @@ class ServiceCollector:
             yield CounterMetricFamily(f"tidegate_state_store_{name}", text, value=value)
 
 
-class MetricsServer:
-    """Answers `GET /metrics`.
-
-    Attributes:
-        port: The port it listens on.
-
-    Args:
-        service: Whose numbers.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-
-    Raises:
-        OSError: The port cannot be bound.
-    """
-
-    def __init__(self, service: Service, host: str, port: int) -> None:
-        registry = CollectorRegistry()
-        registry.register(ServiceCollector(service))
-        # Memory, processor time and open files of the process; what Python is; its garbage.
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
-        try:
-            self._server, self._thread = start_http_server(port, host.strip("[]"), registry)
-        except OSError as error:
-            raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
-        self.port = self._server.server_port
-
-    def close(self) -> None:
-        """Ends it."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+def registry_of(service: Service) -> CollectorRegistry:
+    """The numbers of a service, and those of the process that it runs in."""
+    registry = CollectorRegistry()
+    registry.register(ServiceCollector(service))
+    # Memory, processor time and open files of the process; what Python is; its garbage.
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
 
 
 def _gpus() -> Iterator[Metric]:

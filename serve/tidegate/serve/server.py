@@ -20,7 +20,8 @@ from tidegate.serve.calls import ByteCounter
 from tidegate.serve.connections import channel_options
 from tidegate.serve.decoding import DecodingInterceptor
 from tidegate.serve.health import HealthServicer
-from tidegate.serve.metrics import MetricsServer
+from tidegate.serve.metrics import registry_of
+from tidegate.serve.metrics_server import MetricsServer
 from tidegate.serve.rollover import Rollover
 from tidegate.serve.security import Security
 from tidegate.serve.service import Service
@@ -196,10 +197,9 @@ class Server:
         settings = self._settings
         if settings.metrics_port is not None:
             self._metrics = MetricsServer(
-                self._service, settings.metrics_host, settings.metrics_port
+                registry_of(self._service), settings.metrics_host, settings.metrics_port
             )
             self.metrics_port = self._metrics.port
-            logger.info("serving metrics", extra={"port": self.metrics_port})
 
     def _close_metrics(self) -> None:
         if self._metrics is not None:

@@ -7,7 +7,6 @@ import threading
 import urllib.request
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -54,7 +53,6 @@ class Aggregate:
         self._ended: dict[str, Metric] = {}
         # Several readers may come at once.
         self._lock = threading.Lock()
-        self._close: Callable[[], None] = lambda: None
 
     def add(self, pid: int, port: int | None) -> None:
         """A worker is ready, and answers `GET /metrics` on this port of loopback."""
@@ -63,31 +61,6 @@ class Aggregate:
     def remove(self, pid: int) -> None:
         """A worker has ended."""
         self._ports.pop(pid, None)
-
-    def serve(self, host: str, port: int) -> None:
-        """Answers `GET /metrics` from a thread of its own.
-
-        Raises:
-            OSError: The port cannot be bound.
-        """
-        registry = CollectorRegistry()
-        registry.register(self)
-        try:
-            server, thread = start_http_server(port, host.strip("[]"), registry)
-        except OSError as error:
-            raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
-        logger.info("serving metrics", extra={"port": server.server_port})
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        self._close = close
-
-    def close(self) -> None:
-        """Ends it."""
-        self._close()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is depends on the workers."""

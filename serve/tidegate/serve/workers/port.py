@@ -6,6 +6,8 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tidegate.serve.address import join_address
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,4 +44,4 @@ def shared_port(host: str, port: int) -> Iterator[int]:
             holder.bind(address)
             yield holder.getsockname()[1]
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: is it in use?") from error
+        raise OSError(f"cannot listen on {join_address(host, port)}: is it in use?") from error

@@ -12,6 +12,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
+from tidegate.serve.metrics_server import MetricsServer
 from tidegate.serve.store import MEMORY
 from tidegate.serve.workers.aggregate import Aggregate
 from tidegate.serve.workers.port import shared_port
@@ -59,14 +62,17 @@ class Supervisor:
             The exit status: 0, or that of a worker which did not start.
         """
         self._watch_signals()
-        settings = self._settings
+        settings, metrics = self._settings, None
         if settings.metrics_port is not None:
-            self._aggregate.serve(settings.metrics_host, settings.metrics_port)
+            registry = CollectorRegistry()
+            registry.register(self._aggregate)
+            metrics = MetricsServer(registry, settings.metrics_host, settings.metrics_port)
         keepers = [asyncio.create_task(self._keep(index)) for index in range(settings.workers)]
         starting = asyncio.create_task(self._announce(announce))
         statuses = await asyncio.gather(*keepers)
         starting.cancel()
-        self._aggregate.close()
+        if metrics is not None:
+            metrics.close()
         return max(statuses)
 
     async def _announce(self, announce: Callable[[], None]) -> None:
