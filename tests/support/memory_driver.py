@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tidegate.client.errors import ClientError, UnavailableError
+from tidegate.client.driving import drive_async
+from tidegate.client.errors import UnavailableError
 from tidegate.client.steps import Connect, Consult, Receive, Send, Wait
 from tidegate.serve.errors import ServingError
 
@@ -43,19 +43,7 @@ class MemoryDriver:
         self._answers: list[pb.StreamForecastResponse] = []
 
     async def do(self, steps: Steps[T]) -> T:
-        with closing(steps):
-            try:
-                step = next(steps)
-                while True:
-                    try:
-                        result = await self._perform(step)
-                    except ClientError as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(result)
-            except StopIteration as done:
-                value: T = done.value
-                return value
+        return await drive_async(steps, self._perform)
 
     def break_off(self) -> None:
         """The connection is lost; the server keeps the series."""
@@ -79,7 +67,7 @@ class MemoryDriver:
         assert self._call is not None
         return self._call[1]
 
-    async def _perform(self, step: Step) -> Any:
+    async def _perform(self, step: Step) -> object:
         match step:
             case Connect(target):
                 self.connects.append(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 
@@ -11,7 +11,8 @@ from tidegate.client import requests
 from tidegate.client.asking import ask
 from tidegate.client.backoff import Retry
 from tidegate.client.channel import PLAIN, Security, open_channel
-from tidegate.client.errors import ClientError, from_rpc
+from tidegate.client.driving import drive
+from tidegate.client.errors import from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.protocol import Protocol
 from tidegate.client.steps import Wait
@@ -22,12 +23,13 @@ from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
+    from tidegate.client.asking import Ask
     from tidegate.client.requests import Annotation, ModelInfo
     from tidegate.client.superseding import OnSuperseded
     from tidegate.v1 import model_spec_pb2
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY = 64
 # Rows of a series that a stream keeps for a new version of its model.
 HISTORY = 64
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Client:
@@ -81,7 +86,7 @@ class Client:
 
     def list_models(self) -> list[ModelInfo]:
         """All models and versions on the server."""
-        response: pb.ListModelsResponse = self._ask("ListModels", pb.ListModelsRequest())
+        response = self._ask(lambda stub: stub.ListModels, pb.ListModelsRequest())
         return [requests.info_of(info) for info in response.models]
 
     def get_model(self, model: str) -> model_spec_pb2.ModelSpec:
@@ -91,7 +96,7 @@ class Client:
             NotFoundError: There is no such model.
         """
         request = pb.GetModelRequest(model=requests.reference(model))
-        response: pb.GetModelResponse = self._ask("GetModel", request)
+        response = self._ask(lambda stub: stub.GetModel, request)
         return response.spec
 
     def forecast(self, model: str, windows: Sequence[ArrayLike]) -> NDArray[np.float32]:
@@ -111,7 +116,7 @@ class Client:
         """
         spec = self.get_model(model).forecast
         request = requests.forecast_request(model, windows, spec)
-        return requests.forecasts_of(self._ask("Forecast", request), spec)
+        return requests.forecasts_of(self._ask(lambda stub: stub.Forecast, request), spec)
 
     def forecast_frame(
         self, model: str, frame: pd.DataFrame, key: str = "unique_id"
@@ -143,7 +148,8 @@ class Client:
         """
         annotations: list[Annotation] = []
         for request in requests.annotation_requests(model, sentences):
-            annotations += requests.annotations_of(self._ask("AnnotateSentences", request))
+            response = self._ask(lambda stub: stub.AnnotateSentences, request)
+            annotations += requests.annotations_of(response)
         return annotations
 
     def stream(
@@ -197,27 +203,22 @@ class Client:
         )
         return ForecastStream(protocol, self._stubs, series, take_over=take_over, reset=reset)
 
-    def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
-        steps = ask(Targets(len(self._stubs), self._retry))
-        step = next(steps)
-        try:
-            while True:
-                if isinstance(step, Wait):
-                    time.sleep(step.seconds)
-                    step = steps.send(None)
-                    continue
-                try:
-                    response = self._ask_one(self._stubs[step.target], method, request)
-                except ClientError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(response)
-        except StopIteration as done:
-            return done.value
+    def _ask(
+        self,
+        method: Callable[
+            [pb_grpc.InferenceServiceStub], grpc.UnaryUnaryMultiCallable[Request, Response]
+        ],
+        request: Request,
+    ) -> Response:
+        def perform(step: Ask | Wait) -> object:
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                return None
+            call = method(self._stubs[step.target])
+            try:
+                return call(request, timeout=self._timeout)
+            except grpc.RpcError as error:
+                raise from_rpc(error) from error
 
-    def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
-        call = getattr(stub, method)
-        try:
-            return call(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise from_rpc(error) from error
+        response: Response = drive(ask(Targets(len(self._stubs), self._retry)), perform)
+        return response

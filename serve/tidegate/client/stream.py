@@ -8,13 +8,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 import numpy as np
 
-from tidegate.client.errors import ClientError, UnavailableError, from_rpc
+from tidegate.client.driving import drive
+from tidegate.client.errors import UnavailableError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.steps import Connect, Consult, Receive, Request, Send, Wait
 
@@ -221,21 +221,10 @@ class ForecastStream:
 
     def _do(self, steps: Steps[T]) -> T:
         """Does what an operation of the protocol asks for, and returns its value."""
-        with self._lock, closing(steps):
-            try:
-                step = next(steps)
-                while True:
-                    try:
-                        result = self._perform(step)
-                    except ClientError as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(result)
-            except StopIteration as done:
-                value: T = done.value
-                return value
+        with self._lock:
+            return drive(steps, self._perform)
 
-    def _perform(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own
+    def _perform(self, step: Step) -> object:
         match step:
             case Connect(target):
                 self._connect(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,7 +14,8 @@ from tidegate.client.asking import ask
 from tidegate.client.backoff import Retry
 from tidegate.client.channel import OPTIONS, PLAIN, Security
 from tidegate.client.client import CHECKPOINT_EVERY, HISTORY
-from tidegate.client.errors import ClientError, from_rpc
+from tidegate.client.driving import drive_async
+from tidegate.client.errors import from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.protocol import Protocol
 from tidegate.client.steps import Wait
@@ -24,15 +25,19 @@ from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
+    from tidegate.client.asking import Ask
     from tidegate.client.requests import Annotation, ModelInfo
     from tidegate.client.superseding import AsyncOnSuperseded
     from tidegate.v1 import model_spec_pb2
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Client:
@@ -82,20 +87,20 @@ class Client:
 
     async def list_models(self) -> list[ModelInfo]:
         """All models and versions on the server."""
-        response = await self._ask("ListModels", pb.ListModelsRequest())
+        response = await self._ask(lambda stub: stub.ListModels, pb.ListModelsRequest())
         return [requests.info_of(info) for info in response.models]
 
     async def get_model(self, model: str) -> model_spec_pb2.ModelSpec:
         """What a model says about itself: features, horizon, quantile levels, labels, metrics."""
         request = pb.GetModelRequest(model=requests.reference(model))
-        response: pb.GetModelResponse = await self._ask("GetModel", request)
+        response = await self._ask(lambda stub: stub.GetModel, request)
         return response.spec
 
     async def forecast(self, model: str, windows: Sequence[ArrayLike]) -> NDArray[np.float32]:
         """The forecast after each window; float32 [windows, horizon, targets, quantiles]."""
         spec = (await self.get_model(model)).forecast
         request = requests.forecast_request(model, windows, spec)
-        return requests.forecasts_of(await self._ask("Forecast", request), spec)
+        return requests.forecasts_of(await self._ask(lambda stub: stub.Forecast, request), spec)
 
     async def forecast_frame(
         self, model: str, frame: pd.DataFrame, key: str = "unique_id"
@@ -110,7 +115,8 @@ class Client:
         """Labels of tokens, of sentences or of both; any number of sentences."""
         annotations: list[Annotation] = []
         for request in requests.annotation_requests(model, sentences):
-            annotations += requests.annotations_of(await self._ask("AnnotateSentences", request))
+            response = await self._ask(lambda stub: stub.AnnotateSentences, request)
+            annotations += requests.annotations_of(response)
         return annotations
 
     async def stream(
@@ -141,27 +147,22 @@ class Client:
         await stream.open(series, take_over=take_over, reset=reset)
         return stream
 
-    async def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401 - of one of four methods
-        steps = ask(Targets(len(self._stubs), self._retry))
-        step = next(steps)
-        try:
-            while True:
-                if isinstance(step, Wait):
-                    await asyncio.sleep(step.seconds)
-                    step = steps.send(None)
-                    continue
-                try:
-                    response = await self._ask_one(self._stubs[step.target], method, request)
-                except ClientError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(response)
-        except StopIteration as done:
-            return done.value
+    async def _ask(
+        self,
+        method: Callable[
+            [pb_grpc.InferenceServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]
+        ],
+        request: Request,
+    ) -> Response:
+        async def perform(step: Ask | Wait) -> object:
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                return None
+            call = method(self._stubs[step.target])
+            try:
+                return await call(request, timeout=self._timeout, metadata=self._metadata)
+            except grpc.RpcError as error:
+                raise from_rpc(error) from error
 
-    async def _ask_one(self, stub: Any, method: str, request: Any) -> Any:  # noqa: ANN401 - likewise
-        call = getattr(stub, method)
-        try:
-            return await call(request, timeout=self._timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_rpc(error) from error
+        response: Response = await drive_async(ask(Targets(len(self._stubs), self._retry)), perform)
+        return response

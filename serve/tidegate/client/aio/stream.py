@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterable
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 import grpc.aio
 
-from tidegate.client.errors import ClientError, UnavailableError, from_rpc
+from tidegate.client.driving import drive_async
+from tidegate.client.errors import UnavailableError, from_rpc
 from tidegate.client.frames import chunks_of, to_frame
 from tidegate.client.protocol import Protocol
 from tidegate.client.steps import Connect, Consult, Receive, Send, Wait
@@ -174,21 +174,9 @@ class ForecastStream:
     async def _do(self, steps: Steps[T]) -> T:
         """Does what an operation of the protocol asks for, and returns its value."""
         async with self._lock:
-            with closing(steps):
-                try:
-                    step = next(steps)
-                    while True:
-                        try:
-                            result = await self._perform(step)
-                        except ClientError as error:
-                            step = steps.throw(error)
-                        else:
-                            step = steps.send(result)
-                except StopIteration as done:
-                    value: T = done.value
-                    return value
+            return await drive_async(steps, self._perform)
 
-    async def _perform(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own
+    async def _perform(self, step: Step) -> object:
         match step:
             case Connect(target):
                 if self._call is not None:
