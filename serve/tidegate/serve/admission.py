@@ -25,24 +25,23 @@ _MAX_FIRST_OFFSET = 2**63
 class Admission:
     """The rules of ownership, and the limits of keys and streams.
 
-    Attributes:
-        live: Live series of each stream and connection.
-
     Args:
-        columns: The series there are.
         label: The model as texts name it.
         settings: Limits.
-        live: See above.
+        live: Live series of each stream and connection.
     """
 
-    def __init__(self, columns: Columns, label: str, settings: Settings, live: LiveSeries) -> None:
-        self.live = live
-        self._columns = columns
+    def __init__(self, label: str, settings: Settings, live: LiveSeries) -> None:
+        self._live = live
         self._label = label
         self._settings = settings
 
-    def check(self, opening: Opening) -> None:
+    def check(self, opening: Opening, series: Columns) -> None:
         """Refuses a start that cannot succeed; changes nothing.
+
+        Args:
+            opening: The start.
+            series: Those there are.
 
         Raises:
             InvalidArgumentError: The key is empty or too long, or the first offset too large.
@@ -52,11 +51,11 @@ class Admission:
         """
         self._check_key(opening.key)
         self._check_first_offset(opening)
-        handle = self._columns.handles.get(opening.key)
+        handle = series.handles.get(opening.key)
         if handle is not None:
-            self._check_claim(handle, opening)
-        if handle is None or not self._columns.owns(opening.owner, handle):
-            self.live.check(opening.owner)
+            self._check_claim(handle, opening, series)
+        if handle is None or not series.owns(opening.owner, handle):
+            self._live.check(opening.owner)
 
     def taken_over(self, key: str) -> AbortedError:
         """The error for a stream that lost a series to another one."""
@@ -79,13 +78,13 @@ class Admission:
                 f"{_MAX_FIRST_OFFSET}"
             )
 
-    def _check_claim(self, handle: int, opening: Opening) -> None:
-        if self._columns.identities[handle] != opening.identity:
+    def _check_claim(self, handle: int, opening: Opening, series: Columns) -> None:
+        if series.identities[handle] != opening.identity:
             raise PermissionDeniedError(
                 f"series {opening.key!r} of {self._label} belongs to another identity: "
                 "use another key"
             )
-        if self._columns.owner[handle] != NOBODY and not opening.take_over:
+        if series.owner[handle] != NOBODY and not opening.take_over:
             raise AlreadyExistsError(
                 f"series {opening.key!r} of {self._label} is live: end the stream that holds "
                 "it, start it with take_over, or use another key"

@@ -48,11 +48,15 @@ class Rollover:
 
     def check(self) -> None:
         """Gives each stream whose version was replaced its time to finish."""
-        self._forget_ended()
         seconds = self._service.settings.drain_old
         for call in self._service.calls:
             if call not in self._timers and self._is_replaced(call):
                 self._later(call, seconds, self._ask)
+
+    def forget(self, call: StreamCall) -> None:
+        """A stream has ended; a timer would hold its states and its version in memory."""
+        if timer := self._timers.pop(call, None):
+            timer.cancel()
 
     def close(self) -> None:
         """Gives up; the server ends all streams."""
@@ -91,16 +95,8 @@ class Rollover:
         loop = asyncio.get_running_loop()
         self._timers[call] = loop.call_later(seconds, then, call)
 
-    def _forget_ended(self) -> None:
-        for call in [call for call in self._timers if not self._service.is_open(call)]:
-            self._timers.pop(call).cancel()
-
     def _is_replaced(self, call: StreamCall) -> bool:
-        return (
-            self._service.is_open(call)
-            and call.model is not None
-            and self._successor(call) is not call.model
-        )
+        return call.model is not None and self._successor(call) is not call.model
 
     def _successor(self, call: StreamCall) -> Model | None:
         reference = call.reference

@@ -110,6 +110,7 @@ class Server:
             raise OSError(f"cannot listen on {address}: is it in use?") from error
         self._service.on_store = self._show_store
         self._service.on_resumed = self._rollover.check
+        self._service.on_closed = self._rollover.forget
         self._service.start()
         await self._server.start()
         await self._health.set("", _SERVING)

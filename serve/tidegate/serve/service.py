@@ -48,6 +48,7 @@ class Service:
         journal: Writes states to the state store; None without one.
         on_store: Is told when the state store goes and when it is back.
         on_resumed: Is told that a stream goes on with a version that may be replaced already.
+        on_closed: Is told of each stream that has ended.
 
     Args:
         settings: Everything configurable.
@@ -68,6 +69,7 @@ class Service:
         self.journal = WriteBehind(store, settings.max_series, self._tell_store) if store else None
         self.on_store: Callable[[bool], None] = lambda _: None
         self.on_resumed: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[StreamCall], None] = lambda _: None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-run")
         self._long_executor = ThreadPoolExecutor(1, thread_name_prefix="tidegate-long")
         self._runner = Runner(settings, self._long_executor)
@@ -171,15 +173,12 @@ class Service:
         self._live.open(call.number, connection)
         return call
 
-    def is_open(self, call: StreamCall) -> bool:
-        """Whether a stream has not ended yet."""
-        return call.number in self._calls
-
     def close_stream(self, call: StreamCall) -> None:
         """Keeps the series of a stream that has ended, for a while."""
         del self._calls[call.number]
         call.close()
         self._live.close(call.number)
+        self.on_closed(call)
         self._drop_expired()
         self.forget_removed()
 

@@ -74,7 +74,7 @@ class SeriesTable(Columns):
         super().__init__()
         self.model = model
         self._live = live or LiveSeries(settings)
-        self._admission = Admission(self, model.label, settings, self._live)
+        self._admission = Admission(model.label, settings, self._live)
         self._signer = signer
         self._on_lost = on_lost
         self._kept = Kept(settings.idle_seconds, clock)
@@ -95,7 +95,7 @@ class SeriesTable(Columns):
         Raises:
             ServingError: See `Admission.check`, or it is reserved already.
         """
-        self._admission.check(opening)
+        self._admission.check(opening, self)
         if opening.key in self._reserved:
             raise AlreadyExistsError(
                 f"series {opening.key!r} of {self.model.label} is just being started: start it "
@@ -125,7 +125,7 @@ class SeriesTable(Columns):
         Raises:
             ServingError: See `Admission.check`, or all slots are taken.
         """
-        self._admission.check(opening)
+        self._admission.check(opening, self)
         handle = self.handles.get(opening.key)
         anew = handle is None or opening.reset
         if handle is None:
