@@ -285,6 +285,25 @@ def test_a_version_over_the_memory_limit_is_refused_until_there_is_room(folder: 
         repository(folder, max_model_bytes=100)
 
 
+def test_a_removed_version_counts_for_the_memory_limit_until_its_last_stream_ends(
+    folder: Path,
+) -> None:
+    size = (folder / "m" / "1" / "model.onnx").stat().st_size
+    metrics = Scraper(port := free_port())
+    limits = {"poll_seconds": 0.02, "max_model_bytes": 2 * size + 100, "metrics_port": port}
+    with running_server(folder, **limits) as target, Client(target) as client:
+        with client.stream("m", ["a"]) as stream:
+            publish(folder, "2")
+            wait_until(lambda: versions(client) == ["1", "2"])
+            remove(folder, "1")
+            wait_until(lambda: versions(client) == ["2"])
+            publish(folder, "3")
+            wait_until(lambda: metrics.value("model_load_failures_total", model="m") > 0)
+            stream.step("a", ROWS[0])
+            assert versions(client) == ["2"]
+        wait_until(lambda: versions(client) == ["2", "3"])
+
+
 def test_what_a_removed_model_kept_is_freed_with_its_last_stream(folder: Path) -> None:
     onnx.save(onnx_models.forecaster("lstm"), _other(folder))
     with running_server(folder, poll_seconds=0.02) as target, Client(target) as client:

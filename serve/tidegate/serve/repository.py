@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from tidegate.serve.errors import LoadError, NotFoundError
 from tidegate.serve.model import Model, load_model
@@ -57,11 +58,12 @@ class Repository:
         # What is known to be wrong, as it was then: it is not tried again unchanged.
         self._wrong: dict[tuple[Path, str], tuple[tuple[int, int], LoadError]] = {}
         self._loaded: dict[str, Loaded] = {}
-        held: list[Model] = []
+        # All that are in memory: streams hold removed ones for a while.
+        self._held: WeakSet[Model] = WeakSet()
         with Trial(settings) as trial:
             for name, listed in self._source.list().items():
                 versions = {
-                    version: self._load(name, version, held, trial) for version in listed.versions
+                    version: self._load(name, version, trial) for version in listed.versions
                 }
                 self._loaded[name] = Loaded(versions, listed.aliases)
 
@@ -113,10 +115,9 @@ class Repository:
             return self._loaded
         self._logged.pop(("", ""), None)
         loaded: dict[str, Loaded] = {}
-        held = self.list()
         with Trial(self._settings) as trial:
             for name, one in listed.items():
-                versions = dict(self._versions(name, one, held, trial))
+                versions = dict(self._versions(name, one, trial))
                 if versions:
                     loaded[name] = Loaded(versions, self._usable(name, one, versions))
         return loaded
@@ -131,9 +132,7 @@ class Repository:
         before, self._loaded = self._loaded, dict(loaded)
         return before != self._loaded
 
-    def _versions(
-        self, name: str, listed: Listed, held: list[Model], trial: Trial
-    ) -> Iterator[tuple[str, Model]]:
+    def _versions(self, name: str, listed: Listed, trial: Trial) -> Iterator[tuple[str, Model]]:
         """The listed versions that are loaded already or can be loaded."""
         known = self._loaded[name].versions if name in self._loaded else {}
         found = False
@@ -141,7 +140,7 @@ class Repository:
             model = known.get(version)
             if model is None:
                 try:
-                    model = self._load(name, version, held, trial)
+                    model = self._load(name, version, trial)
                 except LoadError as error:
                     self._fail(name, version, error)
                     continue
@@ -164,8 +163,8 @@ class Repository:
                 versions.setdefault(aliases[alias], before.versions[aliases[alias]])
         return aliases
 
-    def _load(self, name: str, version: str, held: list[Model], trial: Trial) -> Model:
-        """Loads one version and adds it to those that are held in memory."""
+    def _load(self, name: str, version: str, trial: Trial) -> Model:
+        """Loads one version and counts it among those that are held in memory."""
         path, sha256 = self._source.fetch(name, version)
         try:
             status = path.stat()
@@ -175,13 +174,13 @@ class Repository:
         known, wrong = self._wrong.get((path, sha256), (None, None))
         if wrong is not None and known == stamp:
             raise wrong
-        self._check_room(path, status.st_size + sum(one.size for one in held))
+        self._check_room(path, status.st_size + sum(one.size for one in self._held))
         try:
             model = load_model(name, version, path, self._settings, sha256, trial)
         except LoadError as error:
             self._wrong[path, sha256] = stamp, error
             raise
-        held.append(model)
+        self._held.add(model)
         return model
 
     def _check_room(self, path: Path, total: int) -> None:

@@ -55,8 +55,8 @@ class ModelSettings:
         drain_old: Seconds for which a live stream may stay on a version that
             another one has replaced. Then it is asked to restart, and ended
             after drain_seconds.
-        max_model_bytes: Size of all loaded ONNX files; a version over it is
-            not loaded.
+        max_model_bytes: Size of all loaded ONNX files, with those of removed
+            versions that streams still use; a version over it is not loaded.
         trial_seconds: Time for which a file may load and run in a process of its
             own, before it does in the server: some damaged files end the process
             that loads them. 0: files are not tried there.
