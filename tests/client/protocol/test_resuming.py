@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support import onnx_models
 from support.memory_driver import MemoryDriver
+from support.protocol import ROWS, exchange, protocol_of, undisturbed, values
 from support.streams import Wire
 from tidegate.client import (
     AbortedError,
@@ -20,76 +20,13 @@ from tidegate.client import (
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
-    Retry,
     UnavailableError,
 )
-from tidegate.client.protocol import Answer, Protocol
-from tidegate.client.requests import reference
-from tidegate.client.targets import Targets
 from tidegate.serve.service import Service
-from tidegate.serve.settings import Settings
 from tidegate.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-ROWS = 40
-
-
-def values(rows: int = ROWS, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "checkpoint.key"
-    path.write_bytes(bytes(32))
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models")
-    onnx_models.save(onnx_models.forecaster("gru", differenced=True), path, "gru")
-    return path
-
-
-@pytest.fixture
-def services(folder: Path, key_file: Path) -> Iterator[list[Service]]:
-    """Two replicas."""
-    options = Settings(models=folder, provider="cpu", checkpoint_key_file=key_file)
-    made = [Service(options), Service(options)]
-    yield made
-    for service in made:
-        service.close()
-
-
-def protocol_of(targets: int = 2, **options: Any) -> Protocol:
-    retry = options.pop("retry", Retry(seconds=10, clock=lambda: 0.0, draw=lambda: 0.5))
-    options = {"checkpoint_every": 4, "every_step": False} | options
-    return Protocol(reference("gru"), Targets(targets, retry), **options)
-
-
-async def exchange(
-    driver: MemoryDriver, protocol: Protocol, chunks: dict[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    answer: Answer = await driver.do(protocol.exchange(chunks))
-    if answer.errors:
-        raise answer.errors[0]
-    return answer.forecasts
-
-
-async def undisturbed(service: Service, keys: dict[str, int]) -> dict[str, NDArray[np.float32]]:
-    """The forecast after every row of some series, each sent at once."""
-    driver, protocol = MemoryDriver([service]), protocol_of(1, every_step=True)
-    await driver.do(protocol.open(list(keys), reset=True))
-    chunks = {key: values(seed=seed) for key, seed in keys.items()}
-    forecasts = await exchange(driver, protocol, chunks)
-    await driver.close(protocol)
-    return forecasts
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("every_step", [False, True])
@@ -200,95 +137,6 @@ async def test_without_checkpoints_nothing_is_kept_and_the_loss_is_raised(
     driver.break_off()
     with pytest.raises(UnavailableError, match="the connection was lost"):
         await exchange(driver, protocol, {"a": values(1)})
-
-
-async def test_a_draining_server_is_left_at_once_for_another(services: list[Service]) -> None:
-    rows = values()
-    expected = (await undisturbed(services[0], {"a": 0}))["a"]
-    driver, protocol = MemoryDriver(services), protocol_of()
-    await driver.do(protocol.open(["a"]))
-    await exchange(driver, protocol, {"a": rows[:7]})
-    services[0].draining = True
-    for response in driver.call.draining(5):
-        driver.tell(response)
-    await exchange(driver, protocol, {"a": rows[7:9]})
-    assert driver.connects == [0, 1]
-    assert driver.waits == []
-    assert services[0].calls == ()
-    last = await exchange(driver, protocol, {"a": rows[9:20]})
-    np.testing.assert_array_equal(last["a"][0], expected[19])
-    await driver.close(protocol)
-
-
-async def test_with_one_server_a_notice_of_its_end_changes_nothing_yet(
-    services: list[Service],
-) -> None:
-    driver, protocol = MemoryDriver(services[:1]), protocol_of(1)
-    await driver.do(protocol.open(["a"]))
-    for response in driver.call.draining(5):
-        driver.tell(response)
-    await exchange(driver, protocol, {"a": values(2)})
-    assert driver.connects == [0]
-    await driver.close(protocol)
-
-
-async def test_servers_are_tried_in_turn_with_full_jitter_until_time_is_up(
-    services: list[Service],
-) -> None:
-    driver = MemoryDriver(services)
-    draws = iter([0.5, 1.0, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    retry = Retry(
-        seconds=8, first=0.1, longest=2.0, clock=lambda: sum(driver.waits), draw=draws.__next__
-    )
-    protocol = protocol_of(retry=retry)
-    await driver.do(protocol.open(["a"]))
-    driver.services = [None, None]
-    driver.break_off()
-    with pytest.raises(UnavailableError, match="the connection was lost"):
-        await exchange(driver, protocol, {"a": values(1)})
-    # A random part of 0.2, 0.4, 0.8, 1.6, 2, 2, ... seconds.
-    assert driver.waits == pytest.approx([0.1, 0.4, 0.2, 1.6, 2.0, 2.0])
-    assert driver.connects == [0, 1, 0, 1, 0, 1, 0]
-    # It is not given up for ever.
-    driver.services = list(services)
-    assert set(await exchange(driver, protocol, {"a": values(1)})) == {"a"}
-    await driver.close(protocol)
-
-
-async def test_a_server_that_is_full_is_tried_again(services: list[Service]) -> None:
-    driver, protocol = MemoryDriver(services), protocol_of()
-    await driver.do(protocol.open(["a"]))
-    await exchange(driver, protocol, {"a": values(5)})
-    table, _ = services[1].series(services[1].repository.get("gru"))
-    room = table.slots._limit
-    table.slots._limit = 64
-    full = Wire(services[1])
-    await full.start("gru", *(f"full-{number}" for number in range(64)))
-
-    def make_room(_: str) -> bool:
-        if len(driver.waits) > 2:
-            table.slots._limit = room
-        return False
-
-    driver.break_off()
-    driver.lose = make_room
-    driver.services[0] = None
-    assert set(await exchange(driver, protocol, {"a": values(1)})) == {"a"}
-    assert len(driver.waits) > 2
-    await driver.close(protocol)
-
-
-async def test_the_first_server_that_is_there_is_taken_and_none_is_waited_for(
-    services: list[Service],
-) -> None:
-    driver, protocol = MemoryDriver([None, services[1]]), protocol_of()
-    await driver.do(protocol.open(["a"]))
-    assert driver.connects == [0, 1]
-    await driver.close(protocol)
-    driver, protocol = MemoryDriver([None, None]), protocol_of()
-    with pytest.raises(UnavailableError):
-        await driver.do(protocol.open(["a"]))
-    assert (driver.connects, driver.waits) == ([0, 1], [])
 
 
 async def test_a_series_that_went_to_another_stream_is_not_taken_back(
