@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 OPTIONS = (
@@ -113,21 +115,21 @@ class _Metadata(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterce
 
     def intercept_unary_unary(
         self,
-        continuation: Callable[..., Any],
-        client_call_details: Any,  # noqa: ANN401 - gRPC's details have no public fields in common
-        request: Any,  # noqa: ANN401 - any message
-    ) -> Any:  # noqa: ANN401
+        continuation: Callable[..., T],
+        client_call_details: grpc.ClientCallDetails,
+        request: object,
+    ) -> T:
         return continuation(self._with_metadata(client_call_details), request)
 
     def intercept_stream_stream(
         self,
-        continuation: Callable[..., Any],
-        client_call_details: Any,  # noqa: ANN401
-        request_iterator: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        continuation: Callable[..., T],
+        client_call_details: grpc.ClientCallDetails,
+        request_iterator: object,
+    ) -> T:
         return continuation(self._with_metadata(client_call_details), request_iterator)
 
-    def _with_metadata(self, details: Any) -> _Details:  # noqa: ANN401
+    def _with_metadata(self, details: grpc.ClientCallDetails) -> _Details:
         return _Details(
             details.method,
             details.timeout,

@@ -8,7 +8,7 @@ import math
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tidegate.serve.stats import ServerStats
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Message = TypeVar("Message")
 REQUEST_ID = "x-request-id"
 _DETAILS = "grpc-status-details-bin"
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
@@ -62,19 +63,19 @@ class ByteCounter(grpc.aio.ServerInterceptor):
             )
         return self._handlers[method]
 
-    def _receiving(self, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def _receiving(self, parse: Callable[[bytes], Message]) -> Callable[[bytes], Message]:
         stats = self._stats
 
-        def receive(data: bytes) -> Any:  # noqa: ANN401 - any message
+        def receive(data: bytes) -> Message:
             stats.received_bytes += len(data)
             return parse(data)
 
         return receive
 
-    def _sending(self, serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    def _sending(self, serialize: Callable[[Message], bytes]) -> Callable[[Message], bytes]:
         stats = self._stats
 
-        def send(message: Any) -> bytes:  # noqa: ANN401 - any message
+        def send(message: Message) -> bytes:
             data = serialize(message)
             stats.sent_bytes += len(data)
             return data

@@ -13,6 +13,8 @@ from tidegate.serve.errors import NOT_A_MESSAGE_TEXT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tidegate.serve.calls import Context
+
 _OURS = "/tidegate.v1."
 
 
@@ -27,7 +29,7 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:  # noqa: ANN401 - a handler of some method
+    ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type
         """Wraps the reading of a request."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
@@ -41,7 +43,7 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
             except DecodeError:
                 return _Undecodable()
 
-        async def answer_or_refuse(request: object, context: Any) -> Any:  # noqa: ANN401 - likewise
+        async def answer_or_refuse(request: object, context: Context) -> object:
             if isinstance(request, _Undecodable):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, NOT_A_MESSAGE_TEXT)
             return await answer(request, context)

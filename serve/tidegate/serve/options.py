@@ -50,11 +50,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             group.add_argument(option, **_arguments(field, types[field.name], texts))
 
 
-def _arguments(
-    field: Field[Any],
-    kind: Any,  # noqa: ANN401 - a type, or a form of `typing`
-    texts: Mapping[str, str],
-) -> dict[str, Any]:
+def _arguments(field: Field[Any], kind: object, texts: Mapping[str, str]) -> dict[str, Any]:
     text = texts[field.name]
     if kind is bool:
         return {"action": "store_true", "help": text}

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
@@ -45,12 +45,12 @@ Result = TypeVar("Result")
 
 
 def _with_status(
-    method: Callable[[Any, Request, Context], Awaitable[Result]],
-) -> Callable[[Any, Request, Context], Awaitable[Result]]:
+    method: Callable[[InferenceServicer, Request, Context], Awaitable[Result]],
+) -> Callable[[InferenceServicer, Request, Context], Awaitable[Result]]:
     """Turns our errors into their status; anything else into a fixed text and a logged trace."""
 
     @functools.wraps(method)
-    async def wrapped(self: Any, request: Request, context: Context) -> Result:  # noqa: ANN401
+    async def wrapped(self: InferenceServicer, request: Request, context: Context) -> Result:
         name, stats = method.__name__, self.stats
         with observed(name, context, stats, stream=name == "StreamForecast") as fields:
             if who := identity(context):

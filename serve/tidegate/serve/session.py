@@ -183,6 +183,6 @@ def _recurrent_provider(operators: dict[str, set[str]]) -> str:
     return CUDA if recurrent == {CUDA} else CPU
 
 
-def _tensor(argument: Any) -> Tensor:  # noqa: ANN401 - onnxruntime ships no types
+def _tensor(argument: onnxruntime.NodeArg) -> Tensor:
     shape = tuple(size if isinstance(size, int) else None for size in argument.shape)
     return Tensor(argument.name, _DTYPES.get(argument.type, argument.type), shape)

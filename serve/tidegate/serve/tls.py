@@ -72,7 +72,7 @@ class _Files:
                 configuration = self.read()
             except ValueError as error:
                 # Perhaps only one of them has been replaced yet: the next handshake looks again.
-                logger.error("the certificates stay as they were: %s", error)  # noqa: TRY400
+                logger.error("the certificates stay as they were: %s", error)  # noqa: TRY400 - the text says it
                 return None
             self._stamp = stamp
             logger.info("read the certificates again")

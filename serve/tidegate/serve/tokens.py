@@ -132,7 +132,7 @@ def _read(path: Path) -> list[Token]:
         raise ValueError(f"tokens file {path}: {error}") from error
 
 
-def _token(number: int, entry: Any) -> Token:  # noqa: ANN401 - whatever the file holds
+def _token(number: int, entry: object) -> Token:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
         raise ValueError(f"token {number} has no name")
     name = entry["name"]

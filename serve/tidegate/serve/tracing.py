@@ -74,8 +74,10 @@ def call(method: str, metadata: Iterable[tuple[str, Any]]) -> AbstractContextMan
 
 def batch(model: str, calls: Sequence[Link | None]) -> AbstractContextManager[Span | None]:
     """The span of a batch for some calls, each as it was `here`."""
+    if _provider is None:
+        return _OFF
     recorded = [link for link in calls if link is not None]
-    if _provider is None or not recorded:
+    if not recorded:
         return _OFF
     from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
