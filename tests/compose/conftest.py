@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     if not engine_answers():
         pytest.skip("no Docker engine answers")
-    project = Deployment("tidegate-test", tmp_path_factory.mktemp("compose"))
+    # A name of its own: two runs on one engine do not stop each other's containers.
+    name = f"tidegate-test-{secrets.token_hex(4)}"
+    project = Deployment(name, tmp_path_factory.mktemp("compose"))
     began = time.monotonic()
     project.make("secrets", "certs")
     project.compose("--profile", "train", "build")
