@@ -57,9 +57,14 @@ def test_the_first_server_that_is_there_answers() -> None:
     assert play(3, [UnavailableError(""), "hello"]) == [0, 1, "hello"]
 
 
-def test_without_a_delay_nothing_is_waited_for() -> None:
-    gone = [UnavailableError("one"), UnavailableError("two")]
-    assert play(2, gone) == [0, 1, gone[1]]
+def test_a_connection_that_broke_is_made_once_more() -> None:
+    assert play(1, [UnavailableError("broken"), "hello"]) == [0, "0.10 s", 0, "hello"]
+    gone = [UnavailableError(str(count)) for count in range(4)]
+    assert play(2, gone) == [0, 1, "0.10 s", 0, 1, gone[3]]
+    assert play(2, gone, seconds=0) == [0, 1, gone[1]]
+
+
+def test_an_error_that_waiting_does_not_help_is_raised_at_once() -> None:
     wrong = InvalidArgumentError("wrong")
     assert play(2, [wrong]) == [0, wrong]
     over = full(None)

@@ -24,7 +24,8 @@ Asking: TypeAlias = Generator[Ask | Wait, Any, Any]
 def ask(targets: Targets) -> Asking:
     """Asks one server after the other, and again those that say when to try again.
 
-    The calls may be repeated: none changes anything on a server.
+    The calls may be repeated: none changes anything on a server. So all servers are asked
+    once more when none was there: a connection that broke says nothing of the next one.
 
     Raises:
         ClientError: The last server's reason, at once if waiting will not help.
@@ -40,10 +41,10 @@ def ask(targets: Targets) -> Asking:
             except (UnavailableError, ResourceExhaustedError) as refusal:
                 error = refusal
                 targets.refused(refusal)
-                if refusal.retry_seconds is not None:
-                    pauses.append(targets.pause(attempt + 1))
-                elif isinstance(refusal, ResourceExhaustedError):
+                if refusal.retry_seconds is None and isinstance(refusal, ResourceExhaustedError):
                     raise
+                if refusal.retry_seconds is not None or attempt == 0:
+                    pauses.append(targets.pause(attempt + 1))
             targets.next()
         if error is not None and (not pauses or retry.clock() + min(pauses) > deadline):
             raise error

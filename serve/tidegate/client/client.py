@@ -54,7 +54,7 @@ class Client:
         timeout: Seconds that one attempt of a call may take; a stream may take for ever.
         security: TLS and the token; by default neither.
         retry: When a stream that lost its server tries again, and a call that was refused with
-            a delay. With `seconds` 0 neither does.
+            a delay; a call that reached nobody is made once more. With `seconds` 0 none is.
 
     Raises:
         OSError: A file of certificates cannot be read.
