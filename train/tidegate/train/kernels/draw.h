@@ -16,6 +16,18 @@ inline uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
+// One row of factors from `first` to `last`. Its arguments are values: a reference could alias
+// what is written, and each element would load it again.
+template <typename Real>
+void draw_row(uint64_t base, uint64_t threshold, int64_t first, int64_t last, Real dropped,
+              Real kept, Real* __restrict__ to) {
+#pragma omp simd
+  for (int64_t unit = first; unit < last; ++unit) {
+    const uint64_t bits = mix(base + static_cast<uint64_t>(unit) * kGoldenGamma);
+    to[unit] = bits >> 40 < threshold ? dropped : kept;
+  }
+}
+
 // factors [times, samples, units]: `dropped` where the upper 24 bits of a draw are below the
 // threshold, else `kept`.
 template <typename Real>
@@ -28,12 +40,7 @@ void draw(uint64_t key, uint64_t threshold, int64_t times, int64_t count, const 
       const int64_t last = std::min(units, first + end - at);
       const uint64_t sample = mix(static_cast<uint64_t>(samples[row % count]) * kGoldenGamma + key);
       const uint64_t base = mix(sample + static_cast<uint64_t>(row / count) * kGoldenGamma);
-      Real* __restrict__ to = factors + row * units;
-#pragma omp simd
-      for (int64_t unit = first; unit < last; ++unit) {
-        const uint64_t bits = mix(base + static_cast<uint64_t>(unit) * kGoldenGamma);
-        to[unit] = bits >> 40 < threshold ? dropped : kept;
-      }
+      draw_row(base, threshold, first, last, dropped, kept, factors + row * units);
       at += last - first;
     }
   });
