@@ -93,7 +93,8 @@ class StreamCall:
         """
         kind = request.WhichOneof("request")
         if kind == "observations" and self._model is not None:
-            return await self._observe(request.observations)
+            refused, chunks = self._read(request.observations)
+            return refused or self._answers(await self._batcher.submit(chunks))
         if kind == "start":
             return await self._start(request.start)
         if self._model is None:
@@ -188,21 +189,21 @@ class StreamCall:
         room = self._service.settings.max_message_bytes - _OVERHEAD_BYTES
         self._most_answers = max(1, room // (self._answer_size + _ANSWER_BYTES))
 
-    async def _observe(self, message: pb.Observations) -> list[Response]:
-        handles, offsets, rows, values = (
-            message.handles,
-            message.offsets,
-            message.rows,
-            message.values,
-        )
-        problem = self._malformed(handles, offsets, rows, values)
-        if problem:
-            error = InvalidArgumentError(problem)
-            if not handles:
-                raise error
-            refused = [series_error(self._key(handle), handle, error) for handle in handles]
-            return [*refused, Response(forecasts=pb.Forecasts())]
-        outcome = await self._batcher.submit(Chunks(self.number, handles, offsets, rows, values))
+    def _read(self, message: pb.Observations) -> tuple[list[Response], Chunks]:
+        """The chunks of a message, and its whole answer if it is malformed."""
+        # Lists of Python are read ten times faster than those of protobuf, and several times.
+        handles, offsets, rows = message.handles[:], message.offsets[:], message.rows[:]
+        chunks = Chunks(self.number, handles, offsets, rows, message.values)
+        problem = self._malformed(handles, offsets, rows, chunks.values)
+        if not problem:
+            return [], chunks
+        error = InvalidArgumentError(problem)
+        if not handles:
+            raise error
+        refused = [series_error(self._key(handle), handle, error) for handle in handles]
+        return [*refused, Response(forecasts=pb.Forecasts())], chunks
+
+    def _answers(self, outcome: Outcome) -> list[Response]:
         if not (outcome.failures or outcome.due) and len(outcome.handles) <= self._most_answers:
             return [_forecasts(outcome.handles, outcome.offsets, outcome.quantiles)]
         responses = [self._failure(failure) for failure in outcome.failures]
@@ -302,4 +303,12 @@ def series_error(key: str, handle: int, error: ServingError) -> Response:
 
 
 def _forecasts(handles: Sequence[int], offsets: Sequence[int], quantiles: bytes) -> Response:
-    return Response(forecasts=pb.Forecasts(handles=handles, offsets=offsets, quantiles=quantiles))
+    # Filled in place: a constructor would fill a message of its own and copy it.
+    response = Response()
+    forecasts = response.forecasts
+    # Also where there is none: `forecasts` is what the message is.
+    forecasts.SetInParent()
+    forecasts.handles.extend(handles)
+    forecasts.offsets.extend(offsets)
+    forecasts.quantiles = quantiles
+    return response
