@@ -48,6 +48,9 @@ _IDLE_CHECK_SECONDS = 0.02
 _TOKENS_SECONDS = 1.0
 # Time to write the last states, also after a drain that took all of its own.
 _STORE_SECONDS = 1.0
+# A batch of hundreds of messages is thousands of objects, which live for a few milliseconds: at
+# Python's 700 each batch would be searched for garbage several times, and have none.
+_GARBAGE_OBJECTS = 50_000
 logger = logging.getLogger(__name__)
 
 
@@ -230,6 +233,7 @@ async def serve(settings: Settings, announce: Callable[[Server], None]) -> None:
     # What is loaded stays: the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GARBAGE_OBJECTS, *gc.get_threshold()[1:])
     announce(server)
     await stop.wait()
     await server.drain()
