@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -37,8 +38,9 @@ def build_forecaster(model: Forecaster) -> GraphBuilder:
     if model.carries_last_value:
         x_previous = graph.input("x_previous", "float32", (1, "batch", features))
         known = graph.add("Concat", x_previous, read, axis=0)
-        read = _changed(graph, model, read, known)
-    centered = graph.add("Sub", read, graph.constant(to_numpy(model.center)))
+        centered = _changed(graph, model, read, known)
+    else:
+        centered = graph.add("Sub", read, graph.constant(to_numpy(model.center)))
     if segmented:
         # Reads are state too, and so in PyTorch's units.
         standardized = graph.add("Div", centered, graph.constant(to_numpy(model.scale)))
@@ -63,7 +65,7 @@ def build_forecaster(model: Forecaster) -> GraphBuilder:
 
 
 def _changed(graph: GraphBuilder, model: Forecaster, x: str, known: str) -> str:
-    """Subtracts the observation before from the differenced features, [T, B, F].
+    """Centered changes of the differenced features, centered values of the others, [T, B, F].
 
     Args:
         graph: to add to.
@@ -73,11 +75,16 @@ def _changed(graph: GraphBuilder, model: Forecaster, x: str, known: str) -> str:
     """
     start, stop = graph.constant([0], "int64"), graph.constant([-1], "int64")
     before = graph.add("Slice", known, start, stop, start)
+    differenced = to_numpy(model.differenced) > 0
+    center = to_numpy(model.center)
+    if not differenced.all():
+        before = graph.add(
+            "Where", graph.constant(differenced, "bool"), before, graph.constant(center)
+        )
+    change = graph.add("Sub", x, before)
     # NaN: nothing observed yet, so nothing has changed.
-    before = graph.add("Where", graph.add("IsNaN", before), x, before)
-    if not model.differenced.all():
-        before = graph.add("Mul", before, graph.constant(to_numpy(model.differenced)))
-    return graph.add("Sub", x, before)
+    change = graph.add("Where", graph.add("IsNaN", change), graph.constant(0.0), change)
+    return graph.add("Sub", change, graph.constant(np.where(differenced, center, 0)))
 
 
 def _reading(recurrent: Recurrent, scale: Tensor) -> Recurrent:
@@ -91,7 +98,8 @@ def _reading(recurrent: Recurrent, scale: Tensor) -> Recurrent:
 def _last(graph: GraphBuilder, known: str, lengths: str, features: int) -> str:
     """Each row's last real step as [1, B, F], of x with the observation before it."""
     index = graph.reshape(lengths, (1, -1, 1))
-    index = graph.add("Expand", index, graph.constant([1, 1, features], "int64"))
+    if features > 1:
+        index = graph.add("Expand", index, graph.constant([1, 1, features], "int64"))
     return graph.add("GatherElements", known, index, axis=0)
 
 
