@@ -117,7 +117,7 @@ def test_labels_are_the_most_probable_in_the_mean(kind: str) -> None:
         for row in range(7)
     ]
     answers = predict(model, sentences, mc_samples=SAMPLES)
-    ((rows, batch),) = batches([encode(model, one) for one in sentences], 4096)
+    ((rows, batch),) = batches(encode(model, sentences), 4096)
     mean = monte_carlo(model, batch.tokens, batch.lengths, batch.chars, mc_samples=SAMPLES).mean
     for place, row in enumerate(rows):
         best = mean[place, : len(sentences[row].words)].argmax(dim=-1)

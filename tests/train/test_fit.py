@@ -15,16 +15,12 @@ from torch import Tensor, nn
 
 from tidegate.train import Recurrent, Variational, Zoneout
 from tidegate.train.data.buckets import IGNORED
-from tidegate.train.data.homographs import generate_homographs
 from tidegate.train.data.lanes import Lanes, assign
-from tidegate.train.data.sentences import ambiguous_words, label_names, vocabulary
 from tidegate.train.data.series import Series, SeriesSplit
 from tidegate.train.data.split import split_by_time
-from tidegate.train.evaluate.labelling import predict
 from tidegate.train.fit import (
     Epoch,
     ForecastingTask,
-    LabellingTask,
     Optimization,
     TrainingError,
     fit,
@@ -32,7 +28,6 @@ from tidegate.train.fit import (
 from tidegate.train.fit.forecasting import reset
 from tidegate.train.fit.progress import Progress
 from tidegate.train.forecaster import Forecaster
-from tidegate.train.labeller import Labeller
 from tidegate.train.losses import label_loss, pinball_loss
 from tidegate.train.masks import Masks
 from tidegate.train.scaler import StandardScaler
@@ -230,25 +225,6 @@ def test_a_forecaster_learns() -> None:
     epochs = fit(task, Optimization(learning_rate=0.02), epochs=8).epochs
     assert epochs[-1].metrics["train_loss"] < 0.7 * epochs[0].metrics["train_loss"]
     assert epochs[-1].metrics["validation_loss"] < epochs[0].metrics["validation_loss"]
-
-
-@pytest.mark.parametrize(("bidirectional", "low", "high"), [(False, 0.4, 0.6), (True, 0.98, 1.0)])
-def test_only_a_second_direction_tells_homographs_apart(
-    bidirectional: bool, low: float, high: float
-) -> None:
-    torch.manual_seed(0)
-    sentences = generate_homographs(2000)
-    model = Labeller(
-        Recurrent("lstm", 24, 24, bidirectional=bidirectional, regularizers=[Variational(0.1)]),
-        words=vocabulary(sentences.train),
-        label_names=label_names(sentences.train),
-        embedding_size=24,
-    )
-    fit(LabellingTask(model, sentences, 1024), Optimization(learning_rate=0.02), epochs=4)
-    answers = predict(model, sentences.test)
-    assert low <= answers.accuracy_on(ambiguous_words(sentences.train)) <= high
-    # All other words are plain.
-    assert answers.accuracy > 0.9
 
 
 def test_persistent_masks_last_as_long_as_a_lanes_state(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,7 @@ def predict(
     tokens: int = 4096,
     *,
     mc_samples: int | None = None,
+    encoded: Sequence[Encoded] | None = None,
 ) -> Answers:
     """Labels sentences.
 
@@ -176,9 +177,12 @@ def predict(
         tokens: most tokens of a batch; bounds the memory, not the result.
         mc_samples: networks; each label is then the one that is most probable in their
             mean, word by word with a CRF too. None: the network of inference.
+        encoded: the sentences from :func:`encode`, where they are labelled often; None:
+            they are encoded here.
     """
     model.eval()
-    encoded = [encode(model, one) for one in sentences]
+    if encoded is None:
+        encoded = encode(model, sentences)
     labels: dict[int, tuple[str, ...]] = {}
     whole: dict[int, str] = {}
     device = model.embedding.weight.device
@@ -226,13 +230,16 @@ def _mean(of_each: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(given).mean(dim=0) if given else None
 
 
-def encode(model: Labeller, sentence: Sentence) -> Encoded:
-    """A sentence in numbers; -100, which no loss counts, for a label that the model lacks."""
+def encode(model: Labeller, sentences: Sequence[Sentence]) -> list[Encoded]:
+    """Sentences in numbers; -100, which no loss counts, for a label that the model lacks."""
     index = {name: number for number, name in enumerate(model.label_names)}
     whole = {name: number for number, name in enumerate(model.sentence_label_names)}
-    return Encoded(
-        model.encode(sentence.words),
-        [index.get(label, IGNORED) for label in sentence.labels],
-        model.encode_characters(sentence.words),
-        whole.get(sentence.label, IGNORED),
-    )
+    return [
+        Encoded(
+            model.encode(one.words),
+            [index.get(label, IGNORED) for label in one.labels],
+            model.encode_characters(one.words),
+            whole.get(one.label, IGNORED),
+        )
+        for one in sentences
+    ]

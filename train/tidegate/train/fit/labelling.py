@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from tidegate.train.data.buckets import batches
+from tidegate.train.data.buckets import Encoded, batches
 from tidegate.train.data.sentences import SentenceSplit
 from tidegate.train.data.spans import are_span_labels
 from tidegate.train.evaluate.labelling import encode, predict
@@ -52,19 +53,28 @@ class LabellingTask:
             epoch: from 1.
             start: batches that are done.
         """
-        train = self.sentences.train
-        sentences = [encode(self.model, one) for one in train]
         seed = self.seed * 1_000_003 + epoch
         device = self.model.embedding.weight.device
-        for _, on_cpu in islice(batches(sentences, self.tokens, seed=seed), start, None):
+        for _, on_cpu in islice(batches(self._train, self.tokens, seed=seed), start, None):
             batch = on_cpu.to(device)
             scores = self.model(batch.tokens, batch.lengths, batch.chars)
             yield self.model.loss(scores, batch.labels, batch.sentence_labels, batch.lengths)
 
     def validate(self) -> dict[str, float]:
         """The scores of the validation part."""
-        answers = predict(self.model, self.sentences.validation, self.tokens)
+        answers = predict(
+            self.model, self.sentences.validation, self.tokens, encoded=self._validation
+        )
         return {f"validation_{name}": value for name, value in answers.metrics().items()}
+
+    @cached_property
+    def _train(self) -> list[Encoded]:
+        """The training part in numbers: the vocabulary is the same in all epochs."""
+        return encode(self.model, self.sentences.train)
+
+    @cached_property
+    def _validation(self) -> list[Encoded]:
+        return encode(self.model, self.sentences.validation)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: no sentence depends on another."""
