@@ -233,3 +233,20 @@ def test_time_first_is_the_same_network_transposed() -> None:
     assert all(a.equal(b) for a, b in zip(unpacked(turned_state), unpacked(state), strict=True))
     assert output.shape == (3, 5, 2 * HIDDEN)
     assert x.shape[-1] == INPUT
+
+
+@pytest.mark.parametrize("case", IN_TORCH, ids=str)
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+def test_evaluation_is_one_call_of_torchs_kernel(
+    case: Case, ragged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = case.build(WeightDrop(0.5)).eval()
+    lengths = torch.tensor([5, 2, 3]) if ragged else None
+    absent = Masks(tuple((LayerMasks(),) * case.directions for _ in range(case.layers)))
+    expected, expected_state = model(inputs(), lengths, masks=absent)
+    monkeypatch.setattr("tidegate.train.recurrent.run_layer", None)
+
+    output, state = model(inputs(), lengths)
+
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(state, expected_state, atol=1e-12, rtol=0)

@@ -13,11 +13,6 @@ from tidegate.train.regularizers import Regularizer, Zoneout, find
 Places = tuple[tuple[Place, ...], ...]
 
 
-def absent(places: Places) -> Masks:
-    """No masks."""
-    return _each(places, lambda _: LayerMasks())
-
-
 def draw(
     sampler: MaskSampler, regularizers: Sequence[Regularizer], places: Places, output_size: int
 ) -> Masks:

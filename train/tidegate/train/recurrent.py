@@ -16,19 +16,22 @@ from tidegate.train import network_masks
 from tidegate.train.cells import State
 from tidegate.train.combination import check_combination
 from tidegate.train.mask_sampler import MaskSampler, Place
-from tidegate.train.masks import Masks
+from tidegate.train.masks import LayerMasks, Masks
 from tidegate.train.network_masks import Places
 from tidegate.train.recurrent_base import CellName, Merge, RecurrentBase
 from tidegate.train.recurrent_inputs import (
     TorchState,
+    as_torch_state,
     check_input,
     check_sequences,
     checked_lengths,
+    checked_state,
     join_state,
     split_state,
     without_padding,
 )
-from tidegate.train.regularizers import EmbeddingDropout, Regularizer, find
+from tidegate.train.regularizers import EmbeddingDropout, Regularizer, Zoneout, find
+from tidegate.train.torch_kernel import torch_kernel
 from tidegate.train.unroll import run_layer
 
 __all__ = ["CellName", "Merge", "Recurrent"]
@@ -204,11 +207,12 @@ class Recurrent(RecurrentBase):
         lengths = checked_lengths(lengths, time, batch, x.device)
         x = without_padding(x, lengths)
         shape = (self.num_layers * self.num_directions, batch, self.hidden_size)
-        states = split_state(state, self.cell, shape, x)
+        states = checked_state(state, self.cell, shape, x)
         if masks is None:
             masks = self._next_masks(batch, time, sample_offset, sequences)
-        output, new = self._run(x, lengths, states, masks)
-        return (output.transpose(0, 1) if self.batch_first else output), join_state(new)
+        output, states = self._run(x, lengths, states, masks)
+        output = output.transpose(0, 1) if self.batch_first else output
+        return output, as_torch_state(states)
 
     def extra_repr(self) -> str:
         """The arguments that differ from their defaults."""
@@ -234,13 +238,15 @@ class Recurrent(RecurrentBase):
 
     def _next_masks(
         self, batch: int, time: int, sample_offset: int, sequences: Tensor | None
-    ) -> Masks:
-        if self.training and self.regularizers:
+    ) -> Masks | None:
+        if not self.regularizers:
+            return None
+        if self.training:
             drawn: Masks = self._draw_masks(batch, time, sample_offset, sequences)
             return drawn
+        if self.sample is None and find(self.regularizers, Zoneout) is None:
+            return None
         places = self._places()
-        if self.training:
-            return network_masks.absent(places)
         if self.sample is None:
             return network_masks.expected(self.regularizers, places)
         sampler = replace(self._sampler(batch, 1, self.sample), sample_offset=sample_offset)
@@ -274,8 +280,30 @@ class Recurrent(RecurrentBase):
         return masks
 
     def _run(
-        self, x: Tensor, lengths: Tensor | None, states: list[State], masks: Masks
-    ) -> tuple[Tensor, list[State]]:
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        states: tuple[Tensor, ...],
+        masks: Masks | None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kernel = self._cell().kernel
+        is_summed = self.bidirectional and self.merge == "sum"
+        if masks is None and kernel is not None and not is_summed:
+            # Torch's own network: all layers and directions in one call.
+            return torch_kernel(
+                kernel,
+                x,
+                lengths,
+                states,
+                self._flat_weights(),
+                num_layers=self.num_layers,
+                bidirectional=self.bidirectional,
+            )
+        return self._run_layers(x, lengths, split_state(states), masks)
+
+    def _run_layers(
+        self, x: Tensor, lengths: Tensor | None, states: list[State], masks: Masks | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         cell, new_states = self._cell(), list[State]()
         for layer in range(self.num_layers):
             outputs: list[Tensor] = []
@@ -286,13 +314,15 @@ class Recurrent(RecurrentBase):
                     lengths,
                     states[layer * self.num_directions + direction],
                     self.weights(layer, direction),
-                    masks.layers[layer][direction],
+                    LayerMasks() if masks is None else masks.layers[layer][direction],
                     reverse=direction == 1,
                 )
                 outputs.append(output)
                 new_states.append(new)
             x = self._merged(outputs, layer)
-        return (x if masks.output is None else x * masks.output[:, 0]), new_states
+        if masks is not None and masks.output is not None:
+            x = x * masks.output[:, 0]
+        return x, join_state(new_states)
 
     def _merged(self, outputs: list[Tensor], layer: int) -> Tensor:
         if len(outputs) == 1:

@@ -104,6 +104,11 @@ class RecurrentBase(nn.Module):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return Weights(*(self._parameter(name, layer, direction) for name in names))
 
+    def _flat_weights(self) -> list[Tensor]:
+        """Those of every layer and direction, one after another, as torch's kernels take them."""
+        layers, directions = range(self.num_layers), range(self.num_directions)
+        return [one for layer in layers for way in directions for one in self.weights(layer, way)]
+
     def merge_weight(self, layer: int, direction: int) -> Tensor:
         """W_f (direction 0) or W_b (1) of ``merge="sum"``, [H, H]."""
         return self._parameter("weight_merge", layer, direction)

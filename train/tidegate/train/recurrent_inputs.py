@@ -81,10 +81,10 @@ def check_sequences(sequences: Tensor | None, batch: int, sample_offset: int) ->
         )
 
 
-def split_state(
+def checked_state(
     state: TorchState | None, cell: str, shape: tuple[int, int, int], like: Tensor
-) -> list[State]:
-    """The state of each layer and direction.
+) -> tuple[Tensor, ...]:
+    """The state as its tensors, h and, for the LSTM, c, each [L*D, B, H].
 
     Args:
         state: h, or (h, c) for the LSTM, each [L*D, B, H]; None: zeros.
@@ -110,11 +110,22 @@ def split_state(
                 f"state {name} has the shape {list(tensor.shape)}; give "
                 f"[layers * directions, batch, hidden] = {list(shape)}"
             )
+    return tensors
+
+
+def split_state(tensors: tuple[Tensor, ...]) -> list[State]:
+    """The state of each layer and direction."""
     return [State(*parts) for parts in zip(*(t.unbind(0) for t in tensors), strict=True)]
 
 
-def join_state(states: list[State]) -> TorchState:
+def join_state(states: list[State]) -> tuple[Tensor, ...]:
     """The inverse of :func:`split_state`."""
     h = torch.stack([state.h for state in states])
     c = [state.c for state in states if state.c is not None]
-    return (h, torch.stack(c)) if c else h
+    return (h, torch.stack(c)) if c else (h,)
+
+
+def as_torch_state(tensors: tuple[Tensor, ...]) -> TorchState:
+    """The tensors as torch.nn's modules return them."""
+    h, *c = tensors
+    return (h, c[0]) if c else h

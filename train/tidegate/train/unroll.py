@@ -7,14 +7,11 @@ too, one on the CPU, one on CUDA devices; :func:`torch_kernel` is torch's own
 kernel and takes the masks that can be applied before the first step.
 """
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from tidegate.train.cells import (
     State,
@@ -30,9 +27,9 @@ from tidegate.train.input_gates import input_gates
 from tidegate.train.kernels import recurrent_layer as native
 from tidegate.train.kernels.cuda import recurrent_layer as cuda
 from tidegate.train.masks import LayerMasks
+from tidegate.train.torch_kernel import Kernel, torch_kernel
 
 StepFunction = Callable[[Tensor, State, Weights, StepMasks], Step]
-Kernel = Callable[..., tuple[Tensor, ...]]
 
 
 class Cell(NamedTuple):
@@ -95,10 +92,10 @@ def run_layer(
         )
     if cell.kernel is None or not masks.outside_the_recurrence:
         if cuda.supports(weights, masks):
-            output, new = cuda.recurrent_layer(
+            output, carried = cuda.recurrent_layer(
                 cell.native, x, lengths, state, weights, masks, reverse=reverse
             )
-            return output, new
+            return output, carried
         return unroll(cell, x, lengths, state, weights, masks, reverse=reverse)
     if masks.weight is not None:
         weights = weights._replace(weight_hh=weights.weight_hh * masks.weight)
@@ -106,8 +103,9 @@ def run_layer(
         x = x * masks.input[:, 0]
     if reverse:
         x = _reversed(x, lengths)
-    output, state = torch_kernel(cell.kernel, x, lengths, state, weights)
-    return (_reversed(output, lengths) if reverse else output), state
+    states = tuple(tensor[None] for tensor in state if tensor is not None)
+    output, new = torch_kernel(cell.kernel, x, lengths, states, weights)
+    return (_reversed(output, lengths) if reverse else output), State(*(one[0] for one in new))
 
 
 def unroll(
@@ -144,55 +142,8 @@ def unroll(
     return torch.stack(outputs[::-1] if reverse else outputs), state
 
 
-def torch_kernel(
-    kernel: Kernel, x: Tensor, lengths: Tensor | None, state: State, weights: Weights
-) -> tuple[Tensor, State]:
-    """Runs torch's own kernel forward in time, on packed rows when they are ragged."""
-    with _quiet_cudnn(x.device):
-        return _torch_kernel(kernel, x, lengths, state, weights)
-
-
-def _torch_kernel(
-    kernel: Kernel, x: Tensor, lengths: Tensor | None, state: State, weights: Weights
-) -> tuple[Tensor, State]:
-    states = tuple(tensor[None] for tensor in state if tensor is not None)
-    flags = {
-        "has_biases": True,
-        "num_layers": 1,
-        "dropout": 0.0,
-        "train": torch.is_grad_enabled(),
-        "bidirectional": False,
-    }
-    if lengths is None:
-        output, *new = kernel(x, _hx(states), list(weights), **flags, batch_first=False)
-        return output, State(*(tensor[0] for tensor in new))
-    packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-    states = tuple(tensor[:, packed.sorted_indices] for tensor in states)
-    data, *new = kernel(packed.data, packed.batch_sizes, _hx(states), list(weights), **flags)
-    output, _ = pad_packed_sequence(
-        PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices),
-        total_length=x.shape[0],
-    )
-    return output, State(*(tensor[0, packed.unsorted_indices] for tensor in new))
-
-
-@contextmanager
-def _quiet_cudnn(device: torch.device) -> Iterator[None]:
-    """Keeps cuDNN from saying that it copies the weights, as it must where they are masked."""
-    if device.type != "cuda":
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single", UserWarning)
-        yield
-
-
 def _has_masks(masks: LayerMasks) -> bool:
     return any(mask is not None for name, mask in masks._asdict().items() if name != "memory_scale")
-
-
-def _hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    return states if len(states) > 1 else states[0]
 
 
 def _reversed(x: Tensor, lengths: Tensor | None) -> Tensor:
