@@ -27,8 +27,7 @@ from tidegate.train.unroll import find_cell
 
 # Of the sums of a few thousand products; relative to the largest element.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5}
-# A mask for each row on W_hh goes the readable path.
-TAKEN = [name for name in METHODS | COMBINATIONS if "per-example" not in name]
+TAKEN = list(METHODS | COMBINATIONS)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,7 +54,15 @@ def test_outputs_and_gradients_are_those_of_the_readable_path(
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 @pytest.mark.parametrize("case", FLAVOURS, ids=lambda case: case.flavour)
-@pytest.mark.parametrize("method", ["variational-untied", "variational+zoneout+weight_drop"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "variational-untied",
+        "variational+zoneout+weight_drop",
+        "weight_drop-per-example",
+        "variational+weight_drop-per-example",
+    ],
+)
 @pytest.mark.parametrize(
     "sizes", [(23, 29, 35, 75), (9, 14, 130, 240), (300, 1, 1, 1), (1, 64, 8, 96)], ids=str
 )
@@ -72,8 +79,10 @@ def test_sizes_beyond_a_tile_a_panel_and_a_block_fit_too(
 
 
 @pytest.mark.parametrize("case", FLAVOURS, ids=lambda case: case.flavour)
-def test_gradients_are_those_of_finite_differences(case: Case) -> None:
-    method = "variational+zoneout+weight_drop"
+@pytest.mark.parametrize(
+    "method", ["variational+zoneout+weight_drop", "variational+weight_drop-per-example"]
+)
+def test_gradients_are_those_of_finite_differences(case: Case, method: str) -> None:
     one = problem(case, method, ragged=True, reverse=True, sizes=(4, 3, 2, 3))
 
     def layer(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
@@ -101,8 +110,11 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("case", FLAVOURS, ids=lambda case: case.flavour)
-def test_the_number_of_threads_changes_no_bit(case: Case, threads: int) -> None:
-    one = problem(case, "variational+zoneout+weight_drop", sizes=(40, 30, 33, 65))
+@pytest.mark.parametrize(
+    "method", ["variational+zoneout+weight_drop", "variational+weight_drop-per-example"]
+)
+def test_the_number_of_threads_changes_no_bit(case: Case, method: str, threads: int) -> None:
+    one = problem(case, method, sizes=(40, 30, 33, 65))
     outputs, gradients = run(one, recurrent_layer)
     torch.set_num_threads(3 - threads)
 
@@ -132,7 +144,9 @@ def _rows(masks: LayerMasks, rows: slice) -> LayerMasks:
 
 
 @pytest.mark.parametrize("case", FLAVOURS, ids=lambda case: case.flavour)
-@pytest.mark.parametrize("method", ["rnndrop", "variational+zoneout+weight_drop"])
+@pytest.mark.parametrize(
+    "method", ["rnndrop", "variational+zoneout+weight_drop", "weight_drop-per-example"]
+)
 def test_the_operator_passes_torchs_own_checks(case: Case, method: str) -> None:
     one = problem(case, method, ragged=True, sizes=(3, 2, 2, 3))
     calls: list[tuple[object, ...]] = []
@@ -158,13 +172,6 @@ def test_the_kernel_is_what_training_runs_on(monkeypatch: pytest.MonkeyPatch) ->
         case.build(*regularizers(method))(inputs())[0].sum().backward()
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids=lambda case: case.flavour)
-def test_a_mask_for_each_row_goes_the_readable_path(flavour: Case) -> None:
-    one = problem(flavour, "weight_drop-per-example")
-
-    assert not supports(one.weights, one.masks)
-
-
 def test_a_mask_that_learns_goes_the_readable_path() -> None:
     one = problem(Case("lstm"), "variational")
     assert one.masks.hidden is not None
@@ -173,6 +180,15 @@ def test_a_mask_that_learns_goes_the_readable_path() -> None:
 
     assert supports(one.weights, one.masks)
     assert not supports(one.weights, masks)
+
+
+def test_parts_of_a_mask_for_each_row_belong_together() -> None:
+    one = problem(Case("lstm"), "weight_drop-per-example")
+    assert one.masks.flip is not None
+    wrong = one.masks._replace(flip=one.masks.flip._replace(rows=None))  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match="flip_rows and flip_hidden belong together"):
+        recurrent_layer("lstm", one.x, None, one.state, one.weights, wrong, reverse=False)
 
 
 def test_a_second_derivative_is_refused() -> None:

@@ -12,10 +12,13 @@ template <typename Real>
 struct GateGradients {
   GateGradients(const Layer<Real>& p, int64_t count)
       : gates(new Real[count * p.B * p.G * p.H]),
-        inner(p.cell == Cell::gru ? new Real[count * p.B * p.H] : nullptr) {}
+        inner(p.cell == Cell::gru ? new Real[count * p.B * p.H] : nullptr),
+        flipped(p.flip_weight ? new Real[count * p.B * p.G * p.H] : nullptr) {}
 
   std::unique_ptr<Real[]> gates;  // [count, B, G*H]
   std::unique_ptr<Real[]> inner;  // [count, B, H], GRU with reset after: of W_hn h + b_hn
+  // [count, B, G*H]: of what W_hh's products add to, times each row's signs.
+  std::unique_ptr<Real[]> flipped;
 };
 
 template <typename Real>
@@ -24,18 +27,39 @@ struct BackwardWeights {
       : input_parts(p.input_parts()),
         hidden_parts(p.hidden_parts()),
         hidden(backward_weights<Real>(p, hidden_parts, p.weight_hh, p.weight_mask, p.H)) {
+    if (p.flip_weight != nullptr) {
+      flipped = backward_weights<Real>(p, hidden_parts, p.weight_hh, p.flip_weight, p.H);
+    }
     if (needs_dx) input = backward_weights<Real>(p, input_parts, p.weight_ih, nullptr, p.I);
   }
 
   std::vector<Part> input_parts, hidden_parts;
-  Operands<Real> hidden, input;
+  Operands<Real> hidden, input, flipped;
 };
+
+// Adds what each row's own part of the masked W_hh hands back: columns * W^T (rows * dg), for
+// `count` rows of dg; keeps rows * dg at `flipped`. Scratch of [count, H].
+template <typename Real>
+void add_flipped_gradient(const Layer<Real>& p, const BackwardWeights<Real>& weights, size_t index,
+                          int64_t b0, int64_t count, const Real* from, int64_t stride,
+                          Real* flipped, Real* scratch, Real* to) {
+  if (weights.flipped.empty()) return;
+  const Part& part = weights.hidden_parts[index];
+  const int64_t width = p.G * p.H;
+  Real* turned = flipped + part.gate * p.H;
+  for (int64_t i = 0; i < count; ++i) {
+    times_row(from + i * stride, p.flip_row(b0 + i, part.gate), part.count * p.H,
+              turned + i * width);
+  }
+  multiply(count, turned, width, *weights.flipped[index], scratch, p.H, false);
+  add_times_row(scratch, p.flip_hidden.row(0, part.gate, b0), count * p.H, to);
+}
 
 // One step's share of dh, for rows of gate gradients at `gates` and `inner`.
 template <typename Real>
 void hidden_gradient(const Layer<Real>& p, const Gradients<Real>& d,
                      const BackwardWeights<Real>& weights, int64_t t, int64_t b0, int64_t rows,
-                     Real* gates, const Real* inner, Real* scratch) {
+                     Real* gates, const Real* inner, Real* flipped, Real* scratch) {
   const int64_t H = p.H, width = p.G * H;
   Real* dh = d.h + b0 * H;
   // In reverse: what the reset gate multiplied comes before the reset gate.
@@ -44,14 +68,16 @@ void hidden_gradient(const Layer<Real>& p, const Gradients<Real>& d,
     const Real* from = part.apart ? inner : gates + part.gate * H;
     const bool was_reset = p.cell == Cell::gru_reset_before && part.gate == 2;
     const bool adds_up = p.hidden.data == nullptr && !was_reset;
-    multiply(rows, from, part.apart ? H : width, *weights.hidden[index], adds_up ? dh : scratch, H,
-             adds_up);
-    if (adds_up) continue;
-    if (!was_reset) {
+    const int64_t stride = part.apart ? H : width;
+    multiply(rows, from, stride, *weights.hidden[index], adds_up ? dh : scratch, H, adds_up);
+    if (was_reset) {
+      masked_rows(p.hidden, 0, part.gate, b0, rows, scratch, H, scratch);
+    } else if (!adds_up) {
       add_times_row(scratch, p.hidden.row(0, part.gate, b0), rows * H, dh);
-      continue;
     }
-    masked_rows(p.hidden, 0, part.gate, b0, rows, scratch, H, scratch);
+    add_flipped_gradient(p, weights, index, b0, rows, from, stride, flipped, scratch + rows * H,
+                         was_reset ? scratch : dh);
+    if (!was_reset) continue;
     for (int64_t i = 0; i < rows; ++i) {
       if (!p.real(t, b0 + i)) continue;
       Gru<false>::reset_backward(p, d, t, b0 + i, gates + i * width, scratch + i * H);
@@ -84,7 +110,7 @@ void backward_slice(const Layer<Real>& p, const Gradients<Real>& d,
                     const BackwardWeights<Real>& weights, const GateGradients<Real>& of_gates,
                     Times times, int64_t b0, int64_t b1) {
   const int64_t H = p.H, rows = b1 - b0, width = p.G * H;
-  std::vector<Real> scratch(rows * std::max(H, p.I));
+  std::vector<Real> scratch(rows * std::max(2 * H, p.I));
   for (int64_t step = 0; step < times.count; ++step) {
     const int64_t offset = p.reverse ? step : times.count - 1 - step;
     const int64_t t = times.first + offset, first = offset * p.B + b0;
@@ -99,7 +125,8 @@ void backward_slice(const Layer<Real>& p, const Gradients<Real>& d,
       std::fill_n(gates + i * width, width, Real(0));
       if (inner != nullptr) std::fill_n(inner_row, H, Real(0));
     }
-    hidden_gradient(p, d, weights, t, b0, rows, gates, inner, scratch.data());
+    Real* flipped = of_gates.flipped ? of_gates.flipped.get() + first * width : nullptr;
+    hidden_gradient(p, d, weights, t, b0, rows, gates, inner, flipped, scratch.data());
     if (d.x == nullptr || !p.is_small()) continue;
     input_gradient(p, d, weights, t * p.B + b0, t * p.B + b1, gates, scratch.data());
   }
@@ -126,13 +153,32 @@ std::vector<Piece> pieces_of(const Layer<Real>& p, const std::vector<Part>& part
   return pieces;
 }
 
+// Adds to `of_flip` [G*H, H], or begins it, what the rows' own parts of the mask on W_hh multiply.
+template <typename Real>
+void flip_gradients(const Layer<Real>& p, const std::vector<Part>& parts,
+                    const GateGradients<Real>& of_gates, Times times, bool accumulate,
+                    Real* of_flip) {
+  const Operands<Real> states = states_of_parts(p, parts, p.flip_hidden, times);
+  const std::vector<Piece> pieces = pieces_of(p, parts);
+  const int64_t depth = times.count * p.B, width = p.G * p.H;
+  for_each_slice(pieces.size(), 2 * depth * width * p.H, [&](int64_t begin, int64_t end) {
+    std::vector<Real> unused(kRowBlock);
+    for (int64_t index = begin; index < end; ++index) {
+      const auto [part, row, rows] = pieces[index];
+      multiply_transposed(rows, depth, of_gates.flipped.get() + row, width,
+                          {{states[part].get(), of_flip + row * p.H, p.H}}, unused.data(),
+                          accumulate);
+    }
+  });
+}
+
 // dW_ih = dg^T (x * mask) and dW_hh = dg^T (h_{t-1} * mask) over the times, plus what is there
 // if asked; and the biases' gradients, which are sums of dg.
 template <typename Real>
 void weight_gradients(const Layer<Real>& p, const Gradients<Real>& d,
                       const BackwardWeights<Real>& weights, const GateGradients<Real>& of_gates,
                       Times times, bool accumulate) {
-  const Operands<Real> states = states_of_parts(p, weights.hidden_parts, times);
+  const Operands<Real> states = states_of_parts(p, weights.hidden_parts, p.hidden, times);
   const Operands<Real> inputs = inputs_of_parts(p, weights.input_parts, times);
   const std::vector<Piece> pieces = pieces_of(p, weights.hidden_parts);
   const int64_t depth = times.count * p.B, width = p.G * p.H;
@@ -189,6 +235,7 @@ void backward_pass(const Layer<Real>& p, const Gradients<Real>& d) {
   const BackwardWeights<Real> weights(p, d.x != nullptr);
   const int64_t together = steps_together(p), width = p.G * p.H;
   const GateGradients<Real> of_gates(p, together);
+  std::vector<Real> of_flip(p.flip_weight == nullptr ? 0 : width * p.H);
   for (int64_t done = 0; done < p.T; done += together) {
     const int64_t count = std::min(together, p.T - done);
     const Times times{p.reverse ? done : p.T - done - count, count};
@@ -197,9 +244,13 @@ void backward_pass(const Layer<Real>& p, const Gradients<Real>& d) {
       backward_slice<Real, Step>(p, d, weights, of_gates, times, b0, b1);
     });
     weight_gradients(p, d, weights, of_gates, times, done > 0);
+    if (p.flip_weight != nullptr) {
+      flip_gradients(p, weights.hidden_parts, of_gates, times, done > 0, of_flip.data());
+    }
     if (d.x != nullptr && !p.is_small()) input_gradients(p, d, weights, of_gates, times);
   }
   if (p.weight_mask != nullptr) times_row(d.weight_hh, p.weight_mask, width * p.H, d.weight_hh);
+  add_times_row(of_flip.data(), p.flip_weight, of_flip.size(), d.weight_hh);
 }
 
 }  // namespace tidegate

@@ -32,6 +32,9 @@ template <typename Real>
 struct ForwardWeights {
   explicit ForwardWeights(const Layer<Real>& p)
       : input_parts(p.input_parts()), hidden_parts(p.hidden_parts()), bias(outer_bias(p)) {
+    if (p.flip_weight != nullptr) {
+      flipped = forward_weights<Real>(p, hidden_parts, p.weight_hh, p.flip_weight, p.H);
+    }
     if (p.is_small() && input_parts.size() == 1 && hidden_parts.size() == 1) {
       joint = joint_weights(p);
       return;
@@ -44,7 +47,25 @@ struct ForwardWeights {
   std::vector<Real> bias;
   // One product for all gates where each reads the same x and h, else one for each part.
   Operands<Real> joint, input, hidden;
+  Operands<Real> flipped;  // for each part of h; none without a flip
 };
+
+// Adds each row's own part of the masked W_hh, rows * W (h * columns), for `count` rows of h;
+// scratch of [count, H + G*H].
+template <typename Real>
+void add_flipped(const Layer<Real>& p, const ForwardWeights<Real>& weights, size_t index,
+                 int64_t b0, int64_t count, const Real* h, Real* scratch, Real* to,
+                 int64_t stride) {
+  if (weights.flipped.empty()) return;
+  const Part& part = weights.hidden_parts[index];
+  const int64_t width = part.count * p.H;
+  Real* product = scratch + count * p.H;
+  const Real* from = masked_rows(p.flip_hidden, 0, part.gate, b0, count, h, p.H, scratch);
+  multiply(count, from, p.H, *weights.flipped[index], product, width, false);
+  for (int64_t i = 0; i < count; ++i) {
+    add_times_row(product + i * width, p.flip_row(b0 + i, part.gate), width, to + i * stride);
+  }
+}
 
 // Products of rows begin to end of x, [T*B, I].
 template <typename Real>
@@ -87,8 +108,11 @@ void joint_product(const Layer<Real>& p, const ForwardWeights<Real>& weights, in
 template <typename Real>
 void step_products(const Layer<Real>& p, const ForwardWeights<Real>& weights, int64_t t, int64_t b0,
                    int64_t rows, const Real* h, Real* scratch, Real* reset) {
-  if (!weights.joint.empty()) return joint_product(p, weights, t, b0, rows, h, scratch);
   const int64_t H = p.H, first = t * p.B + b0, width = p.G * H;
+  if (!weights.joint.empty()) {
+    joint_product(p, weights, t, b0, rows, h, scratch);
+    return add_flipped(p, weights, 0, b0, rows, h, scratch, p.gates + first * width, width);
+  }
   if (p.is_small()) input_products(p, weights, first, first + rows, scratch);
   for (size_t index = 0; index < weights.hidden_parts.size(); ++index) {
     const Part& part = weights.hidden_parts[index];
@@ -99,9 +123,11 @@ void step_products(const Layer<Real>& p, const ForwardWeights<Real>& weights, in
       }
       from = reset;
     }
-    from = masked_rows(p.hidden, 0, part.gate, b0, rows, from, H, scratch);
+    const Real* masked = masked_rows(p.hidden, 0, part.gate, b0, rows, from, H, scratch);
     Real* to = part.apart ? p.inner + first * H : p.gates + first * width + part.gate * H;
-    multiply(rows, from, H, *weights.hidden[index], to, part.apart ? H : width, !part.apart);
+    const int64_t stride = part.apart ? H : width;
+    multiply(rows, masked, H, *weights.hidden[index], to, stride, !part.apart);
+    add_flipped(p, weights, index, b0, rows, from, scratch, to, stride);
   }
 }
 
@@ -114,7 +140,8 @@ void forward_slice(const Layer<Real>& p, const ForwardWeights<Real>& weights, in
   Real* c = c_n == nullptr ? nullptr : c_n + b0 * H;
   std::copy(p.h0 + b0 * H, p.h0 + b1 * H, h);
   if (c != nullptr) std::copy(p.c0 + b0 * H, p.c0 + b1 * H, c);
-  std::vector<Real> scratch(rows * (H + p.I)), reset(rows * H);
+  const int64_t product = p.flip_weight == nullptr ? 0 : p.G * H;
+  std::vector<Real> scratch(rows * (H + std::max(p.I, product))), reset(rows * H);
   for (int64_t step = 0; step < p.T; ++step) {
     const int64_t t = p.time(step), first = t * p.B + b0;
     step_products(p, weights, t, b0, rows, h, scratch.data(), reset.data());

@@ -59,6 +59,9 @@ struct Layer {
   const int64_t* lengths;                                         // [B] or null
 
   GateMask<Real> input, hidden;
+  // Each row's own part of the mask on W_hh, or null: rows_b columns_b^T times flip_weight.
+  const Real *flip_weight, *flip_rows;  // [G*H, H], [B, G*H]
+  GateMask<Real> flip_hidden;           // `hidden` times the columns
   UnitMask<Real> candidate, memory, zone_cell, zone_hidden;
   Real memory_scale;
 
@@ -76,6 +79,10 @@ struct Layer {
   const Real* before(const Real* sequence, const Real* initial, int64_t t, int64_t b) const {
     const bool is_first = reverse ? t >= length(b) - 1 : t == 0;
     return is_first ? initial + b * H : sequence + ((reverse ? t + 1 : t - 1) * B + b) * H;
+  }
+
+  const Real* flip_row(int64_t b, int64_t gate) const {
+    return flip_rows + (b * G + gate) * H;
   }
 
   // Whether the weights stay in the second-level cache from step to step. If not, products with

@@ -105,9 +105,11 @@ Operands<Real> inputs_of_parts(const Layer<Real>& p, const std::vector<Part>& pa
   return operands;
 }
 
-// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [count * B, H].
+// Likewise h_{t-1} * mask, and r h_{t-1} * mask for the reset before: [count * B, H]; the mask is
+// p.hidden or p.flip_hidden.
 template <typename Real>
-Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts, Times times) {
+Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& parts,
+                               const GateMask<Real>& mask, Times times) {
   Operands<Real> operands;
   for (size_t i = 0; i < parts.size(); ++i) {
     operands.push_back(std::make_unique<Packed<Real>>(times.count * p.B, p.H));
@@ -119,7 +121,7 @@ Operands<Real> states_of_parts(const Layer<Real>& p, const std::vector<Part>& pa
     if (p.cell == Cell::gru_reset_before && gate == 2) {
       times_row(to, p.gates + (t * p.B + b) * p.G * p.H + column, count, to);
     }
-    if (p.hidden.data != nullptr) times_row(to, p.hidden.row(0, gate, b) + column, count, to);
+    if (mask.data != nullptr) times_row(to, mask.row(0, gate, b) + column, count, to);
   });
   return operands;
 }

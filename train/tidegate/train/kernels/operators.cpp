@@ -30,7 +30,7 @@ struct Arguments {
   const Tensor &x, &weight_ih, &weight_hh, &bias_ih, &bias_hh, &h0;
   const Optional &c0, &lengths, &input, &hidden, &weight, &candidate, &memory;
   double memory_scale;
-  const Optional &zone_cell, &zone_hidden;
+  const Optional &zone_cell, &zone_hidden, &flip_weight, &flip_rows, &flip_hidden;
   int64_t cell;
   bool reverse;
 };
@@ -79,6 +79,12 @@ void check_all(const Arguments& a) {
   check("input_mask", a.input, dtype, {-T, -G, B, I});
   check("hidden_mask", a.hidden, dtype, {-G, B, H});
   check("weight_mask", a.weight, dtype, {G * H, H});
+  check("flip_weight", a.flip_weight, dtype, {G * H, H});
+  check("flip_rows", a.flip_rows, dtype, {B, G * H});
+  check("flip_hidden", a.flip_hidden, dtype, {a.hidden ? a.hidden->size(0) : 1, B, H});
+  TORCH_CHECK_VALUE(a.flip_weight.has_value() == a.flip_rows.has_value() &&
+                        a.flip_weight.has_value() == a.flip_hidden.has_value(),
+                    "flip_weight, flip_rows and flip_hidden belong together");
   check_unit_mask("candidate", a.candidate, dtype, T, B, H);
   check_unit_mask("memory", a.memory, dtype, T, B, H);
   check_unit_mask("zone_cell", a.zone_cell, dtype, T, B, H);
@@ -126,6 +132,10 @@ Layer<Real> layer_of(const Arguments& a, const Tensor& ones, const Tensor& zeros
   p.lengths = data_of<int64_t>(a.lengths);
   p.input = gate_mask<Real>(a.input);
   p.hidden = gate_mask<Real>(a.hidden ? Optional(a.hidden->unsqueeze(0)) : std::nullopt);
+  p.flip_weight = data_of<Real>(a.flip_weight);
+  p.flip_rows = data_of<Real>(a.flip_rows);
+  p.flip_hidden =
+      gate_mask<Real>(a.flip_hidden ? Optional(a.flip_hidden->unsqueeze(0)) : std::nullopt);
   p.candidate = unit_mask<Real>(a.candidate, ones, p.B, p.H);
   p.memory = unit_mask<Real>(a.memory, ones, p.B, p.H);
   p.memory_scale = static_cast<Real>(a.memory_scale);
@@ -152,10 +162,12 @@ Forward forward(const Tensor& x, const Tensor& weight_ih, const Tensor& weight_h
                 const Optional& lengths, const Optional& input, const Optional& hidden,
                 const Optional& weight, const Optional& candidate, const Optional& memory,
                 double memory_scale, const Optional& zone_cell, const Optional& zone_hidden,
-                int64_t cell, bool reverse) {
+                const Optional& flip_weight, const Optional& flip_rows,
+                const Optional& flip_hidden, int64_t cell, bool reverse) {
   const Arguments arguments{x,      weight_ih, weight_hh, bias_ih, bias_hh,   h0,
                             c0,     lengths,   input,     hidden,  weight,    candidate,
-                            memory, memory_scale, zone_cell, zone_hidden, cell, reverse};
+                            memory, memory_scale, zone_cell, zone_hidden, flip_weight, flip_rows,
+                            flip_hidden, cell, reverse};
   check_all(arguments);
   const int64_t T = x.size(0), B = x.size(1), H = weight_hh.size(1), rows = weight_hh.size(0);
   const auto options = x.options();
@@ -194,10 +206,12 @@ Backward backward(const Tensor& d_output, const Optional& d_h_n, const Optional&
                   const Optional& lengths, const Optional& input, const Optional& hidden,
                   const Optional& weight, const Optional& candidate, const Optional& memory,
                   double memory_scale, const Optional& zone_cell, const Optional& zone_hidden,
-                  int64_t cell, bool reverse) {
+                  const Optional& flip_weight, const Optional& flip_rows,
+                  const Optional& flip_hidden, int64_t cell, bool reverse) {
   const Arguments arguments{x,      weight_ih, weight_hh, bias_ih, bias_hh,   h0,
                             c0,     lengths,   input,     hidden,  weight,    candidate,
-                            memory, memory_scale, zone_cell, zone_hidden, cell, reverse};
+                            memory, memory_scale, zone_cell, zone_hidden, flip_weight, flip_rows,
+                            flip_hidden, cell, reverse};
   check_all(arguments);
   check("d_output", d_output, x.scalar_type(), output.sizes());
   const auto options = x.options();
@@ -247,7 +261,8 @@ Tensor draw_factors(const Tensor& samples, int64_t key, int64_t threshold, int64
   "Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor h0, "   \
   "Tensor? c0, Tensor? lengths, Tensor? input_mask, Tensor? hidden_mask, Tensor? weight_mask, " \
   "Tensor? candidate, Tensor? memory, float memory_scale, Tensor? zone_cell, "                  \
-  "Tensor? zone_hidden, int cell, bool reverse"
+  "Tensor? zone_hidden, Tensor? flip_weight, Tensor? flip_rows, Tensor? flip_hidden, "          \
+  "int cell, bool reverse"
 
 TORCH_LIBRARY(tidegate, m) {
   m.def("recurrent_layer(" TIDEGATE_ARGUMENTS

@@ -15,10 +15,6 @@ from tidegate.train.masks import LayerMasks
 
 CELLS = {"lstm": 0, "gru": 1, "gru_reset_before": 2, "rnn": 3}
 DTYPES = (torch.float32, torch.float64)
-# The fields of LayerMasks that the operator takes.
-_TAKEN = frozenset(
-    ("input", "hidden", "weight", "candidate", "memory", "memory_scale", "zone_cell", "zone_hidden")
-)
 
 
 class _Arguments(NamedTuple):
@@ -40,6 +36,9 @@ class _Arguments(NamedTuple):
     memory_scale: float
     zone_cell: Tensor | None
     zone_hidden: Tensor | None
+    flip_weight: Tensor | None
+    flip_rows: Tensor | None
+    flip_hidden: Tensor | None
     cell: int
     reverse: bool
 
@@ -49,7 +48,9 @@ def supports(weights: Weights, masks: LayerMasks) -> bool:
     like = weights.weight_hh
     if like.device.type != "cpu" or like.dtype not in DTYPES:
         return False
-    return all(_takes(name, mask) for name, mask in masks._asdict().items()) and is_ready()
+    constants = (one for one in (*masks, *(masks.flip or ())) if isinstance(one, Tensor))
+    # Masks are constants: one with a gradient goes the readable path.
+    return not any(one.requires_grad for one in constants) and is_ready()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own
@@ -112,6 +113,7 @@ def recurrent_layer(
         masks.memory_scale,
         _factors(masks.zone_cell, like),
         _factors(masks.zone_hidden, like),
+        *_flip(masks),
         CELLS[cell],
         reverse,
     )
@@ -120,13 +122,6 @@ def recurrent_layer(
     run = torch.ops.tidegate.recurrent_layer if compiled else _Eager.apply
     output, h, c, *_ = run(*plain)  # type: ignore[no-untyped-call] # torch's own
     return output, State(h, c if state.c is not None else None)
-
-
-def _takes(name: str, mask: Tensor | float | None) -> bool:
-    """Masks are constants: one with a gradient goes the readable path."""
-    return mask is None or (
-        name in _TAKEN and not (isinstance(mask, Tensor) and mask.requires_grad)
-    )
 
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -140,6 +135,14 @@ def _factors(zone: Tensor | float | None, like: Tensor) -> Tensor | None:
     if zone is None or isinstance(zone, Tensor):
         return zone
     return like.new_full(like.shape[-1:], zone)
+
+
+def _flip(masks: LayerMasks) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Factors of W_hh, of its products, and of h where it enters them."""
+    if masks.flip is None:
+        return None, None, None
+    weight, rows, columns = masks.flip
+    return weight, rows, columns[None] if masks.hidden is None else columns * masks.hidden
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401 # torch's own
