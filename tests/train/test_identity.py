@@ -244,7 +244,7 @@ def test_evaluation_is_one_call_of_torchs_kernel(
     lengths = torch.tensor([5, 2, 3]) if ragged else None
     absent = Masks(tuple((LayerMasks(),) * case.directions for _ in range(case.layers)))
     expected, expected_state = model(inputs(), lengths, masks=absent)
-    monkeypatch.setattr("tidegate.train.recurrent.run_layer", None)
+    monkeypatch.setattr("tidegate.train.recurrent_layers.run_layer", None)
 
     output, state = model(inputs(), lengths)
 

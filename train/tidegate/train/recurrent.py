@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tidegate.train import network_masks
-from tidegate.train.cells import State
 from tidegate.train.combination import check_combination
 from tidegate.train.mask_sampler import MaskSampler, Place
-from tidegate.train.masks import LayerMasks, Masks
+from tidegate.train.masks import Masks
 from tidegate.train.network_masks import Places
-from tidegate.train.recurrent_base import CellName, Merge, RecurrentBase
+from tidegate.train.recurrent_base import CellName, Merge
 from tidegate.train.recurrent_inputs import (
     TorchState,
     as_torch_state,
@@ -26,13 +24,10 @@ from tidegate.train.recurrent_inputs import (
     check_sequences,
     checked_lengths,
     checked_state,
-    join_state,
-    split_state,
     without_padding,
 )
+from tidegate.train.recurrent_layers import RecurrentLayers
 from tidegate.train.regularizers import EmbeddingDropout, Regularizer, Zoneout, find
-from tidegate.train.torch_kernel import torch_kernel
-from tidegate.train.unroll import run_layer
 
 __all__ = ["CellName", "Merge", "Recurrent"]
 
@@ -40,7 +35,7 @@ __all__ = ["CellName", "Merge", "Recurrent"]
 USUAL_MAX_LAYERS = 4
 
 
-class Recurrent(RecurrentBase):
+class Recurrent(RecurrentLayers):
     """A stack of LSTM, GRU or simple RNN layers with recurrent regularizers.
 
     Parameter names, shapes, gate order and state layout are those of
@@ -278,61 +273,6 @@ class Recurrent(RecurrentBase):
         masks = self.sample_masks(batch, time, sample_offset=sample_offset, sequences=sequences)
         self.step += 1
         return masks
-
-    def _run(
-        self,
-        x: Tensor,
-        lengths: Tensor | None,
-        states: tuple[Tensor, ...],
-        masks: Masks | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        kernel = self._cell().kernel
-        is_summed = self.bidirectional and self.merge == "sum"
-        if masks is None and kernel is not None and not is_summed:
-            # Torch's own network: all layers and directions in one call.
-            return torch_kernel(
-                kernel,
-                x,
-                lengths,
-                states,
-                self._flat_weights(),
-                num_layers=self.num_layers,
-                bidirectional=self.bidirectional,
-            )
-        return self._run_layers(x, lengths, split_state(states), masks)
-
-    def _run_layers(
-        self, x: Tensor, lengths: Tensor | None, states: list[State], masks: Masks | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        cell, new_states = self._cell(), list[State]()
-        for layer in range(self.num_layers):
-            outputs: list[Tensor] = []
-            for direction in range(self.num_directions):
-                output, new = run_layer(
-                    cell,
-                    x,
-                    lengths,
-                    states[layer * self.num_directions + direction],
-                    self.weights(layer, direction),
-                    LayerMasks() if masks is None else masks.layers[layer][direction],
-                    reverse=direction == 1,
-                )
-                outputs.append(output)
-                new_states.append(new)
-            x = self._merged(outputs, layer)
-        if masks is not None and masks.output is not None:
-            x = x * masks.output[:, 0]
-        return x, join_state(new_states)
-
-    def _merged(self, outputs: list[Tensor], layer: int) -> Tensor:
-        if len(outputs) == 1:
-            return outputs[0]
-        if self.merge == "concat":
-            return torch.cat(outputs, dim=-1)
-        forward, reverse = outputs
-        return F.linear(forward, self.merge_weight(layer, 0)) + F.linear(
-            reverse, self.merge_weight(layer, 1)
-        )
 
 
 def _warn_of_depth(num_layers: int) -> None:
