@@ -272,7 +272,8 @@ def offline(models: Path, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         "h": np.zeros((2, count, 16), np.float32),
         "x_previous": np.full((1, count, 3), np.nan, np.float32),
     }
-    return session.run(feeds)["quantiles"].reshape(count, ROWS, -1)
+    quantiles: NDArray[np.float32] = session.run(feeds)["quantiles"]
+    return quantiles.reshape(count, ROWS, -1)
 
 
 @needs_redis

@@ -1,4 +1,4 @@
-"""The parts below gRPC: slots, series, batches, and their timing."""
+"""The parts below gRPC: series, batches, and their timing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ from support.executor import HeldExecutor, turns
 from tidegate.serve.batcher import Batcher
 from tidegate.serve.checkpoint import CheckpointSigner
 from tidegate.serve.entries import Chunks
-from tidegate.serve.errors import ResourceExhaustedError, ServingError
+from tidegate.serve.errors import ServingError
 from tidegate.serve.model import Model, load_model
 from tidegate.serve.opening import Opening
 from tidegate.serve.ragged import padded, ragged_range, split_runs
 from tidegate.serve.settings import Settings
-from tidegate.serve.slots import Slots
-from tidegate.serve.spec import StateLayout
 from tidegate.serve.streams import SeriesTable
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
-
-LAYOUTS = (StateLayout("h", "h_next", 2, 3, 0.0), StateLayout("p", "p_next", 1, 2, float("nan")))
 
 
 @pytest.fixture
@@ -51,29 +47,6 @@ def batcher_of(table: SeriesTable, executor: Executor, **limits: Any) -> Batcher
 def chunk(owner: int, handle: int, offset: int = 0, rows: int = 1) -> Chunks:
     values = np.random.default_rng(owner).normal(size=(rows, 3)).astype(np.float32)
     return Chunks(owner, [handle], [offset], [rows], values.tobytes())
-
-
-def test_slots_grow_by_doubling_and_keep_what_they_hold() -> None:
-    slots = Slots(LAYOUTS, limit=200)
-    taken = [slots.acquire() for _ in range(64)]
-    state = [np.arange(6, dtype="<f4").tobytes(), np.ones(2, "<f4").tobytes()]
-    slots.write(taken[5], state)
-    assert (slots.size, slots.used) == (64, 64)
-    taken.extend(slots.acquire() for _ in range(136))
-    assert (slots.size, slots.used) == (200, 200)
-    assert slots.read(taken[5]) == state
-    with pytest.raises(ResourceExhaustedError, match="all 200 series of this model"):
-        slots.acquire()
-
-
-def test_a_slot_is_reset_to_the_declared_values_before_its_next_owner() -> None:
-    slots = Slots(LAYOUTS, limit=1)
-    slot = slots.acquire()
-    fresh = slots.read(slot)
-    slots.write(slot, [b"\x01" * 24, b"\x01" * 8])
-    slots.release(slot)
-    assert slots.read(slots.acquire()) == fresh
-    assert np.isnan(np.frombuffer(fresh[1], "<f4")).all()
 
 
 @given(

@@ -24,21 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidegate/v1/onnx_graph.proto\x12\x0btidegate.v1\"`\n\tOnnxModel\x12%\n\x05graph\x18\x07 \x01(\x0b\x32\x16.tidegate.v1.OnnxGraph\x12,\n\tfunctions\x18\x19 \x03(\x0b\x32\x19.tidegate.v1.OnnxFunction\"0\n\tOnnxGraph\x12#\n\x04node\x18\x01 \x03(\x0b\x32\x15.tidegate.v1.OnnxNode\"3\n\x0cOnnxFunction\x12#\n\x04node\x18\x07 \x03(\x0b\x32\x15.tidegate.v1.OnnxNode\"Z\n\x08OnnxNode\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12-\n\tattribute\x18\x05 \x03(\x0b\x32\x1a.tidegate.v1.OnnxAttribute\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"Z\n\rOnnxAttribute\x12!\n\x01g\x18\x06 \x01(\x0b\x32\x16.tidegate.v1.OnnxGraph\x12&\n\x06graphs\x18\x0b \x03(\x0b\x32\x16.tidegate.v1.OnnxGraphb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctidegate/v1/onnx_graph.proto\x12\x0btidegate.v1\"\xa8\x01\n\tOnnxModel\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12%\n\x05graph\x18\x07 \x01(\x0b\x32\x16.tidegate.v1.OnnxGraph\x12\x32\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1c.tidegate.v1.OnnxOperatorSet\x12,\n\tfunctions\x18\x19 \x03(\x0b\x32\x19.tidegate.v1.OnnxFunction\"2\n\x0fOnnxOperatorSet\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x8d\x01\n\tOnnxGraph\x12#\n\x04node\x18\x01 \x03(\x0b\x32\x15.tidegate.v1.OnnxNode\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x05input\x18\x0b \x03(\x0b\x32\x16.tidegate.v1.OnnxValue\x12&\n\x06output\x18\x0c \x03(\x0b\x32\x16.tidegate.v1.OnnxValue\"3\n\x0cOnnxFunction\x12#\n\x04node\x18\x07 \x03(\x0b\x32\x15.tidegate.v1.OnnxNode\"y\n\x08OnnxNode\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12-\n\tattribute\x18\x05 \x03(\x0b\x32\x1a.tidegate.v1.OnnxAttribute\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"\x9a\x01\n\rOnnxAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x01i\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12!\n\x01g\x18\x06 \x01(\x0b\x32\x16.tidegate.v1.OnnxGraph\x12\x0c\n\x04ints\x18\x08 \x03(\x03\x12&\n\x06graphs\x18\x0b \x03(\x0b\x32\x16.tidegate.v1.OnnxGraph\x12\x0c\n\x04type\x18\x14 \x01(\x05\x42\x04\n\x02_i\">\n\tOnnxValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x04type\x18\x02 \x01(\x0b\x32\x15.tidegate.v1.OnnxType\"<\n\x08OnnxType\x12\x30\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.OnnxTensorType\"J\n\x0eOnnxTensorType\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12%\n\x05shape\x18\x02 \x01(\x0b\x32\x16.tidegate.v1.OnnxShape\"4\n\tOnnxShape\x12\'\n\x03\x64im\x18\x01 \x03(\x0b\x32\x1a.tidegate.v1.OnnxDimension\"\"\n\rOnnxDimension\x12\x11\n\tdim_param\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidegate.v1.onnx_graph_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ONNXMODEL']._serialized_start=45
-  _globals['_ONNXMODEL']._serialized_end=141
-  _globals['_ONNXGRAPH']._serialized_start=143
-  _globals['_ONNXGRAPH']._serialized_end=191
-  _globals['_ONNXFUNCTION']._serialized_start=193
-  _globals['_ONNXFUNCTION']._serialized_end=244
-  _globals['_ONNXNODE']._serialized_start=246
-  _globals['_ONNXNODE']._serialized_end=336
-  _globals['_ONNXATTRIBUTE']._serialized_start=338
-  _globals['_ONNXATTRIBUTE']._serialized_end=428
+  _globals['_ONNXMODEL']._serialized_start=46
+  _globals['_ONNXMODEL']._serialized_end=214
+  _globals['_ONNXOPERATORSET']._serialized_start=216
+  _globals['_ONNXOPERATORSET']._serialized_end=266
+  _globals['_ONNXGRAPH']._serialized_start=269
+  _globals['_ONNXGRAPH']._serialized_end=410
+  _globals['_ONNXFUNCTION']._serialized_start=412
+  _globals['_ONNXFUNCTION']._serialized_end=463
+  _globals['_ONNXNODE']._serialized_start=465
+  _globals['_ONNXNODE']._serialized_end=586
+  _globals['_ONNXATTRIBUTE']._serialized_start=589
+  _globals['_ONNXATTRIBUTE']._serialized_end=743
+  _globals['_ONNXVALUE']._serialized_start=745
+  _globals['_ONNXVALUE']._serialized_end=807
+  _globals['_ONNXTYPE']._serialized_start=809
+  _globals['_ONNXTYPE']._serialized_end=869
+  _globals['_ONNXTENSORTYPE']._serialized_start=871
+  _globals['_ONNXTENSORTYPE']._serialized_end=945
+  _globals['_ONNXSHAPE']._serialized_start=947
+  _globals['_ONNXSHAPE']._serialized_end=999
+  _globals['_ONNXDIMENSION']._serialized_start=1001
+  _globals['_ONNXDIMENSION']._serialized_end=1035
 # @@protoc_insertion_point(module_scope)

@@ -16,7 +16,7 @@ from tidegate.serve.errors import PoisonedStateError, ServingError
 from tidegate.serve.ragged import padded, ragged_range, split_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,13 +57,13 @@ class Run(NamedTuple):
         entries: Which, int64 [B].
         lengths: Rows of each, int64 [B].
         rows: B times T, padding included.
-        feeds: The graph's inputs.
+        feeds: The graph's inputs, as `Session.run` takes them.
     """
 
     entries: NDArray[np.int64]
     lengths: NDArray[np.int64]
     rows: int
-    feeds: dict[str, NDArray[Any]]
+    feeds: dict[str, Any]
 
 
 class Batch:
@@ -103,16 +103,25 @@ class Batch:
         for members in split_runs(self.lengths[todo], settings.max_batch, settings.max_batch_rows):
             yield self._run(todo[members])
 
-    def commit(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> None:
+    def commit(self, run: Run, outputs: Mapping[str, Any]) -> None:
         """Stores the next states and offsets, and keeps the forecasts for the answers."""
-        run, outputs = self._keep(run, outputs, self._held(run), self._refuse_lost)
-        run, outputs = self._keep(run, outputs, self._finite(run, outputs), self._refuse_poisoned)
-        if not len(run.entries):
-            return
+        quantiles = outputs["quantiles"]
+        held = self._held(run)
+        keep = held & self._finite(run, outputs)
+        rows = None
+        if not keep.all():
+            rows = np.flatnonzero(keep)
+            for row in np.flatnonzero(~keep).tolist():
+                refuse = self._refuse_poisoned if held[row] else self._refuse_lost
+                refuse(int(run.entries[row]))
+            if not len(rows):
+                return
+            run = run._replace(entries=run.entries[rows], lengths=run.lengths[rows])
+            quantiles = quantiles[rows]
         handles = self._entries.handles[run.entries]
-        self._table.slots.scatter(handles, outputs)
+        self._table.slots.scatter(handles, outputs, rows)
         self._advance(handles, run.lengths)
-        self._keep_answers(run, outputs["quantiles"])
+        self._keep_answers(run, quantiles)
 
     def fail(self, run: Run, error: ServingError) -> None:
         """Refuses all chunks of a run; nothing of them was applied."""
@@ -145,26 +154,9 @@ class Batch:
         entries = self._entries
         lengths = self.lengths[members]
         x = padded(entries.values, (entries.first + entries.skipped)[members], lengths)
-        feeds: dict[str, NDArray[Any]] = {"x": x, "lengths": lengths.astype(np.int32)}
+        feeds: dict[str, Any] = {"x": x, "lengths": lengths.astype(np.int32)}
         feeds.update(self._table.slots.gather(entries.handles[members]))
         return Run(members, lengths, x.shape[0] * x.shape[1], feeds)
-
-    def _keep(
-        self,
-        run: Run,
-        outputs: Mapping[str, NDArray[Any]],
-        keep: NDArray[np.bool_],
-        refuse: Callable[[int], None],
-    ) -> tuple[Run, Mapping[str, NDArray[Any]]]:
-        """The part of a run that is to be stored; the entries of the rest are refused."""
-        if keep.all():
-            return run, outputs
-        for entry in run.entries[~keep].tolist():
-            refuse(entry)
-        states = self._table.model.states
-        kept = {state.output: outputs[state.output][:, keep] for state in states}
-        run = run._replace(entries=run.entries[keep], lengths=run.lengths[keep])
-        return run, {"quantiles": outputs["quantiles"][keep], **kept}
 
     def _held(self, run: Run) -> NDArray[np.bool_]:
         """Whether the series of each entry is still its stream's, [B]: runs may take long."""
@@ -177,25 +169,16 @@ class Batch:
     def _refuse_lost(self, entry: int) -> None:
         self._entries.refuse(entry, self._table.unknown(int(self._entries.sent[entry])))
 
-    def _finite(self, run: Run, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-        """Whether forecasts and next states of each entry are finite, [B].
-
-        A state that starts as NaN may stay so: nothing was observed yet.
-        """
-        quantiles = outputs["quantiles"]
-        states = [state for state in self._table.model.states if np.isfinite(state.initial_value)]
-        if np.isfinite(quantiles).all() and all(
-            np.isfinite(outputs[state.output]).all() for state in states
-        ):
-            return np.ones(len(run.entries), np.bool_)
-        finite = np.isfinite(quantiles).all(axis=(2, 3, 4))
+    def _finite(self, run: Run, outputs: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Whether forecasts and next states of each entry are finite, [B]."""
+        quantiles, finite = outputs["quantiles"], self._table.slots.finite(outputs)
+        if np.isfinite(quantiles).all():
+            return finite
+        good: NDArray[np.bool_] = np.isfinite(quantiles).all(axis=(2, 3, 4))
         if quantiles.shape[1] > 1:
             # What the graph computes beyond a sequence's end is nobody's.
-            finite |= np.arange(quantiles.shape[1]) >= run.lengths[:, None]
-        alive: NDArray[np.bool_] = finite.all(axis=1)
-        for state in states:
-            alive &= np.isfinite(outputs[state.output]).all(axis=(0, 2))
-        return alive
+            good |= np.arange(quantiles.shape[1]) >= run.lengths[:, None]
+        return finite & good.all(axis=1)
 
     def _refuse_poisoned(self, entry: int) -> None:
         offset = int(self._entries.offsets[entry] + self._entries.rows[entry].astype(np.uint64))

@@ -1,4 +1,4 @@
-"""ONNX Runtime, behind one class; no other file imports it."""
+"""ONNX Runtime, behind one class; no other file loads it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 
+from tidegate.serve.binding import DeviceState, DeviceTensor, run_bound
 from tidegate.serve.errors import LoadError
 from tidegate.serve.spec import METADATA_KEY, Tensor
 
@@ -51,7 +52,8 @@ class Session:
     Attributes:
         inputs: The graph's inputs.
         outputs: The graph's outputs, in the order in which `run` returns them.
-        provider: Name of the execution provider of the recurrent operators.
+        provider: Name of the execution provider of the recurrent operators; in a
+            graph without any, of all operators.
         operators: Operator types of the graph as it runs, by provider.
 
     Args:
@@ -80,7 +82,8 @@ class Session:
                 onnxruntime.preload_dlls()
         self._session = _create(content, providers(cuda=tries_cuda, tf32=tf32), threads)
         self.operators = _operators_by_provider(self._session)
-        self.provider = _recurrent_provider(self.operators)
+        self.provider = _provider(self.operators)
+        self._device = "cuda" if self.provider == CUDA else "cpu"
         if provider == "cuda" and self.provider != CUDA:
             raise LoadError(
                 "provider cuda was asked for, but ONNX Runtime runs recurrent operators on "
@@ -105,12 +108,35 @@ class Session:
             )
         return metadata[METADATA_KEY]
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Runs the graph once and returns its outputs by name; may be called from any thread."""
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the graph once and returns its outputs by name; may be called from any thread.
+
+        Args:
+            feeds: The inputs by name: arrays, or a `DeviceState`, whose output is
+                then a `DeviceTensor`. All other outputs are arrays.
+        """
+        states = {n: feed for n, feed in feeds.items() if isinstance(feed, DeviceState)}
+        if states:
+            tensors = {name: state.tensor for name, state in states.items()}
+            return self.run_bound({**feeds, **tensors}, {s.output: None for s in states.values()})
         values = self._session.run(None, feeds)
         return {tensor.name: value for tensor, value in zip(self.outputs, values, strict=True)}
 
-    def timed_run(self, feeds: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], float]:
+    def run_bound(
+        self,
+        feeds: Mapping[str, NDArray[Any] | DeviceTensor],
+        into: Mapping[str, DeviceTensor | None],
+    ) -> dict[str, Any]:
+        """Like `run`, where some outputs stay on the device; see `binding.run_bound`."""
+        names = [tensor.name for tensor in self.outputs]
+        return run_bound(self._session, self._device, feeds, names, into)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceTensor:
+        """A tensor on the device, not yet written."""
+        create = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        return DeviceTensor(create(shape, dtype.type, self._device, 0))
+
+    def timed_run(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         """Like `run`, with the seconds that it took."""
         begin = time.perf_counter()
         outputs = self.run(feeds)
@@ -177,10 +203,10 @@ def _operators_by_provider(session: onnxruntime.InferenceSession) -> dict[str, s
     return operators
 
 
-def _recurrent_provider(operators: dict[str, set[str]]) -> str:
-    """CUDA only when every LSTM, GRU and RNN node is there."""
+def _provider(operators: dict[str, set[str]]) -> str:
+    """CUDA only when every LSTM, GRU and RNN node is there, or every node where none is one."""
     recurrent = {name for name, types in operators.items() if types & RECURRENT_OPERATORS}
-    return CUDA if recurrent == {CUDA} else CPU
+    return CUDA if (recurrent or set(operators)) == {CUDA} else CPU
 
 
 def _tensor(argument: onnxruntime.NodeArg) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from google.protobuf import json_format
 
 from tidegate.serve.errors import LoadError
@@ -19,6 +20,7 @@ METADATA_KEY = "tidegate.spec"
 SPEC_VERSION = 1
 # Bounds the work that one word may cause.
 MAX_CHARACTERS = 1024
+_FLOATS = ("float32", "float16")
 _NORMALIZATIONS = ("", "NFC", "NFD", "NFKC", "NFKD")
 
 _ROLES = {
@@ -40,18 +42,24 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True)
 class StateLayout:
-    """One state, as the server stores it: [layers, slots, width], float32."""
+    """One state, as the server stores it: [layers, slots, width], float32 or float16."""
 
     input: str
     output: str
     layers: int
     width: int
     initial_value: float
+    dtype: np.dtype[Any]
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Its type in checkpoints: little-endian, whatever the machine."""
+        return self.dtype.newbyteorder("<")
 
     @property
     def nbytes(self) -> int:
         """Bytes of one series' state."""
-        return 4 * self.layers * self.width
+        return self.dtype.itemsize * self.layers * self.width
 
 
 def spec_digest(text: str) -> bytes:
@@ -177,13 +185,18 @@ def _state_layout(
         ("input", state.input, inputs),
         ("output", state.output, outputs),
     ):
-        if name not in declared or declared[name].dtype != "float32":
-            raise LoadError(f"state {kind} {name!r} is not a declared float32 {kind}")
+        if name not in declared or declared[name].dtype not in _FLOATS:
+            raise LoadError(f"state {kind} {name!r} is not a declared float32 or float16 {kind}")
         if list(declared[name].shape) != shape:
             raise LoadError(
                 f"state {kind} {name!r} has shape {list(declared[name].shape)}, its state {shape}"
             )
-    return StateLayout(state.input, state.output, shape[0], shape[2], state.initial_value)
+    dtype, next_dtype = inputs[state.input].dtype, outputs[state.output].dtype
+    if dtype != next_dtype:
+        raise LoadError(f"state {state.input!r} is {dtype}, its next value {next_dtype}")
+    return StateLayout(
+        state.input, state.output, shape[0], shape[2], state.initial_value, np.dtype(dtype)
+    )
 
 
 def _check_forecast(spec: pb.ModelSpec, x: pb.TensorSpec, quantiles: pb.TensorSpec) -> None:
@@ -191,6 +204,11 @@ def _check_forecast(spec: pb.ModelSpec, x: pb.TensorSpec, quantiles: pb.TensorSp
         raise LoadError("a forecasting model must be causal: at serving time there is no future")
     forecast = spec.forecast
     want = [-1, -1, forecast.horizon, len(forecast.targets), len(forecast.quantile_levels)]
+    if not spec.states:
+        raise LoadError("a forecasting model needs a state: without one, a stream forgets its past")
+    for tensor in (x, quantiles):
+        if tensor.dtype not in _FLOATS:
+            raise LoadError(f"{tensor.name} is {tensor.dtype}; it must be float32 or float16")
     if list(x.shape) != [-1, -1, len(forecast.features)]:
         raise LoadError(f"x is declared {list(x.shape)} for {len(forecast.features)} features")
     if 0 in want or list(quantiles.shape) != want:

@@ -22,7 +22,7 @@ from tidegate.serve.errors import AlreadyExistsError, NotFoundError
 from tidegate.serve.kept import DroppedOffsets, Kept
 from tidegate.serve.live_series import LiveSeries
 from tidegate.serve.opening import Checkpoint, Opened
-from tidegate.serve.slots import Slots
+from tidegate.serve.slots import slots_of
 from tidegate.serve.store.records import Write
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SeriesTable(Columns):
         self._on_lost = on_lost
         self._kept = Kept(settings.idle_seconds, clock)
         self._dropped = DroppedOffsets(settings.max_series)
-        self.slots = Slots(model.states, settings.max_series)
+        self.slots = slots_of(model, settings.max_series)
         self.journal: Journal | None = None
         self._reserved: set[str] = set()
         self._grow(self.slots.size)
@@ -184,9 +184,9 @@ class SeriesTable(Columns):
         """Series whose state is newer than in the store."""
         return np.flatnonzero(self.dirty).tolist()
 
-    def write_of(self, handle: int) -> Write:
-        """A series as it goes to the store."""
-        return self._write_of(handle, self._checkpoint(handle).token)
+    def writes_of(self, handles: Sequence[int]) -> list[Write]:
+        """Series as they go to the store."""
+        return [self._write_of(one.handle, one.token) for one in self.checkpoints(handles)]
 
     def name(self, handle: int) -> str:
         """The name of a series in the store; that of no series if it is none."""
@@ -222,7 +222,8 @@ class SeriesTable(Columns):
 
     def checkpoints(self, handles: Sequence[int]) -> list[Checkpoint]:
         """Tokens of series, as they are after the last whole run."""
-        return [self._checkpoint(handle) for handle in handles]
+        states = self.slots.read_all(handles)
+        return [self._checkpoint(handle, own) for handle, own in zip(handles, states, strict=True)]
 
     def unknown(self, handle: int) -> NotFoundError:
         """The error for a handle that is not a series of the stream that sent it."""
@@ -235,10 +236,9 @@ class SeriesTable(Columns):
         fence, identity = int(self.fence[handle]), self.identities[handle]
         return Write(self.name(handle), fence, identity, held, value)
 
-    def _checkpoint(self, handle: int) -> Checkpoint:
+    def _checkpoint(self, handle: int, states: list[bytes]) -> Checkpoint:
         next_offset = int(self.next_offset[handle])
         key, identity = self.keys[handle], self.identities[handle]
-        states = self.slots.read(handle)
         token = self._signer.seal(self.model, key, identity, next_offset, states)
         return Checkpoint(handle, next_offset, token)
 
@@ -271,7 +271,7 @@ class SeriesTable(Columns):
         self._kept.discard(handle)
         self._dropped.add(self.keys[handle], self.identities[handle], int(self.next_offset[handle]))
         if self.journal is not None and self.dirty[handle]:
-            self.journal.leave(self.write_of(handle))
+            self.journal.leave(*self.writes_of([handle]))
         self._free(handle)
 
     def _mark_changed(self, handle: int) -> None:

@@ -98,8 +98,8 @@ class WriteBehind:
     def detach(self, table: SeriesTable) -> None:
         """Takes what a table still has to write, and forgets it."""
         self._tables.remove(table)
-        for handle in table.changed_handles():
-            self.leave(table.write_of(handle))
+        for write in table.writes_of(table.changed_handles()):
+            self.leave(write)
 
     def start(self) -> None:
         """Begins to write, on the running event loop."""
@@ -247,7 +247,8 @@ class WriteBehind:
                 yield table, handles[start : start + _CHUNK]
 
     async def _write_rows(self, table: SeriesTable, handles: Sequence[int]) -> None:
-        rows = [_Row(table, handle, table.write_of(handle)) for handle in handles]
+        writes = table.writes_of(handles)
+        rows = [_Row(table, *one) for one in zip(handles, writes, strict=True)]
         table.dirty[handles] = False
         try:
             rows = await self._with_fences(rows)
