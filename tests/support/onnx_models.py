@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf import json_format
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers import float16
 
 from tidegate.v1 import model_spec_pb2 as pb
 
@@ -113,6 +114,17 @@ def crashing() -> onnx.ModelProto:
     (count,) = (one for one in split.attribute if one.name == "num_outputs")
     count.i = 1
     return model
+
+
+def half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in float16, with its inputs, outputs and states."""
+    spec = spec_of(model)
+    for tensor in (*spec.inputs, *spec.outputs):
+        if tensor.dtype == "float32":
+            tensor.dtype = "float16"
+    halved: onnx.ModelProto = float16.convert_float_to_float16(model, keep_io_types=False)
+    set_spec(halved, json_format.MessageToJson(spec))
+    return halved
 
 
 def save(model: onnx.ModelProto, models: Path, name: str, version: str = "1") -> Path:

@@ -66,7 +66,7 @@ class CheckpointPayload(google.protobuf.message.Message):
     """Seconds since 1970-01-01 UTC."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """In the order of ModelSpec.states: little-endian float32 [layers, width]."""
+        """In the order of ModelSpec.states: little-endian [layers, width], of each state's own type."""
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class Entries:
         offsets: Offset of each chunk's first row, uint64 [E].
         rows: Rows of each chunk, int64 [E].
         first: Index of each chunk's first row in `values`, int64 [E].
-        values: float32 [R, F].
+        values: [R, F], as the network reads them.
         skipped: Leading rows that were applied before, int64 [E].
         plain: Whether each chunk is one row that was expected and is well.
         errors: Why an entry is refused; nothing of it is applied.
@@ -69,7 +69,7 @@ class Entries:
         owners = np.array([message.owner for message in messages], np.uint64)
         self.owners = owners if max(counts) == 1 == min(counts) else np.repeat(owners, counts)
         values = np.frombuffer(b"".join([message.values for message in messages]), "<f4")
-        self.values = values.reshape(-1, table.model.features)
+        self.values = table.model.readable(values).reshape(-1, table.model.features)
         self.errors: dict[int, ServingError] = {}
         self.rows = np.ones(len(self.sent), np.int64)
         if any(message.rows for message in messages):
@@ -193,13 +193,12 @@ class Entries:
         if entry in self.errors:
             return
         inside = row - int(self.first[entry])
-        spec = self._table.model.spec.forecast.features[feature]
-        hint = "" if spec.allow_missing else "; this feature takes no missing values"
+        problem = self._table.model.unreadable(feature, self.values[row, feature])
         self.refuse(
             entry,
             NonFiniteError(
                 f"{self.name(entry)}, row {inside} (offset {int(self.offsets[entry]) + inside}), "
-                f"feature {spec.name!r}: the value is {self.values[row, feature]}{hint}"
+                f"{problem}"
             ),
         )
 

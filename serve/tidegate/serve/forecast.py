@@ -50,7 +50,7 @@ async def forecast_windows(
     result = np.empty((len(windows), model.forecast_size), "<f4")
     lengths = np.array([window.rows for window in windows], np.int64)
     values = np.frombuffer(b"".join([window.values for window in windows]), "<f4")
-    values = values.reshape(-1, model.features)
+    values = model.readable(values).reshape(-1, model.features)
     _check_values(model, values, lengths)
 
     def take(members: NDArray[np.int64], outputs: dict[str, NDArray[Any]]) -> None:
@@ -78,18 +78,16 @@ def _check_size(model: Model, index: int, window: Window, limit: int) -> None:
         )
 
 
-def _check_values(model: Model, values: NDArray[np.float32], lengths: NDArray[np.int64]) -> None:
+def _check_values(model: Model, values: NDArray[Any], lengths: NDArray[np.int64]) -> None:
     bad = ~(np.isfinite(values) | (np.isnan(values) & model.allow_missing))
     if not bad.any():
         return
     row, feature = (int(index) for index in np.argwhere(bad)[0])
     ends = np.cumsum(lengths)
     window = int(np.searchsorted(ends, row, side="right"))
-    spec = model.spec.forecast.features[feature]
-    hint = "" if spec.allow_missing else "; this feature takes no missing values"
     raise NonFiniteError(
         f"window {window}, row {row - int(ends[window] - lengths[window])}, "
-        f"feature {spec.name!r}: the value is {values[row, feature]}{hint}"
+        f"{model.unreadable(feature, values[row, feature])}"
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,6 +79,25 @@ class Model:
     def allow_missing(self) -> NDArray[np.bool_]:
         """For each feature, whether NaN may stand for a missing value."""
         return np.array([feature.allow_missing for feature in self.spec.forecast.features], bool)
+
+    @cached_property
+    def value_dtype(self) -> np.dtype[Any]:
+        """The type in which the network reads observations: float32, or float16 if it says so."""
+        return np.dtype(next(one.dtype for one in self.spec.inputs if one.name == "x"))
+
+    def readable(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        """Observations in `value_dtype`; what is beyond it is infinite, and refused as such."""
+        with np.errstate(over="ignore"):
+            return values.astype(self.value_dtype, copy=False)
+
+    def unreadable(self, feature: int, value: np.floating[Any]) -> str:
+        """What is wrong with a value that may not go into the network."""
+        spec = self.spec.forecast.features[feature]
+        hint = "" if spec.allow_missing else "; this feature takes no missing values"
+        if self.value_dtype != np.float32 and not np.isnan(value):
+            largest = np.finfo(self.value_dtype).max
+            hint = f" in {self.value_dtype}, which this model reads: it holds at most {largest}"
+        return f"feature {spec.name!r}: the value is {value}{hint}"
 
     def require_forecasting(self) -> None:
         """Refuses a forecast from a model of another task.

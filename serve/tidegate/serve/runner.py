@@ -195,7 +195,7 @@ class _Queue:
         feeds["lengths"] = lengths.astype(np.int32)
         for state in self._model.states:
             shape = (state.layers, len(lengths), state.width)
-            feeds[state.input] = np.full(shape, state.initial_value, np.float32)
+            feeds[state.input] = np.full(shape, state.initial_value, state.dtype)
         loop = asyncio.get_running_loop()
         run = self._model.session.timed_run
         calls = [request.call for request, _ in parts]
