@@ -74,6 +74,16 @@ def test_ragged_rows_are_cut_out_and_padded_with_the_last() -> None:
     assert ragged_range(lengths).tolist() == [0, 0, 1, 2, 0, 1]
 
 
+async def test_an_idle_server_answers_at_once(model: Model) -> None:
+    table = table_of(model)
+    batcher = batcher_of(table, HeldExecutor())
+    answer = batcher.submit(chunk(1, start(table, 1, "a")))
+    # Two turns for others to join, and no timer: the loop has nothing else to do.
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert answer.done()
+
+
 async def test_messages_of_one_turn_run_as_one_batch(model: Model) -> None:
     table, executor = table_of(model), HeldExecutor()
     batcher = batcher_of(table, executor, inline_rows=0)

@@ -142,6 +142,20 @@ def test_resent_rows_count_once(
     assert last == expected.tobytes()
 
 
+def test_chunks_sent_without_waiting_are_applied_one_after_the_other(
+    client: Client, target: str
+) -> None:
+    rows = values()
+    (expected,) = client.forecast("gru", [rows])
+    with RawStream(target) as stream:
+        (handle,) = stream.start("gru", "ahead")
+        for offset in range(ROWS):
+            stream.observe(handle, offset, rows[offset : offset + 1])
+        answers = [stream.receive().forecasts for _ in range(ROWS)]
+    assert [list(answer.offsets) for answer in answers] == [[offset] for offset in range(ROWS)]
+    assert answers[-1].quantiles == expected.tobytes()
+
+
 def test_many_streams_at_once_equal_each_alone(target: str, client: Client) -> None:
     """Real batches: 40 connections step at the same time, with chunks of different lengths."""
 

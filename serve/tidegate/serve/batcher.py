@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tidegate.serve import tracing
 from tidegate.serve.batch import Batch, Outcome, Run
 from tidegate.serve.errors import INTERNAL_TEXT, ServingError
+from tidegate.serve.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,8 +60,9 @@ class _Lane:
     A message waits for two `call_soon` hops: the first lets every other stream
     that is ready hand in its message. While a batch runs, the next one forms.
     A stream hands in a message only after the answer to the one before, so a
-    series has at most one chunk in flight, the queue is bounded by the number
-    of streams, and a stream that sends much waits for its turn like any other.
+    series has at most one chunk in flight, and the queue is bounded by the number
+    of streams. Connections take turns: a message waits for at most one of each
+    other connection, and for those that came before it over its own.
 
     Args:
         table: The series of the model.
@@ -77,7 +78,9 @@ class _Lane:
         self._settings = settings
         self._executor = executor
         self._rows = rows
-        self._waiting: deque[tuple[Chunks, int, asyncio.Future[Outcome], Link | None]] = deque()
+        self._waiting: FairQueue[tuple[Chunks, int, asyncio.Future[Outcome], Link | None]] = (
+            FairQueue()
+        )
         self._scheduled = False
         self._running: asyncio.Task[None] | None = None
         self._waiting_since = 0.0
@@ -88,7 +91,8 @@ class _Lane:
         future: asyncio.Future[Outcome] = loop.create_future()
         if not self._waiting:
             self._waiting_since = time.perf_counter()
-        self._waiting.append((chunks, rows, future, tracing.here()))
+        sender = self._table.sender(chunks.owner)
+        self._waiting.push(sender, (chunks, rows, future, tracing.here()))
         self._schedule()
         return future
 
@@ -162,7 +166,7 @@ class _Lane:
         messages, futures, calls = [], [], []
         room, rows_left = self._settings.max_batch, self._rows
         while self._waiting and room > 0 and rows_left > 0:
-            chunks, rows, future, call = self._waiting.popleft()
+            chunks, rows, future, call = self._waiting.pop()
             if not future.done():
                 messages.append(chunks)
                 futures.append(future)

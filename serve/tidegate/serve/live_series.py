@@ -29,6 +29,10 @@ class LiveSeries:
         if connection:
             self._connections[stream] = connection
 
+    def sender(self, stream: int) -> str | int:
+        """With whom a stream shares its turns: its connection, or nobody but itself."""
+        return self._connections.get(stream, stream)
+
     def close(self, stream: int) -> None:
         """A stream has ended, and all its series have left."""
         self._connections.pop(stream, None)

@@ -89,6 +89,10 @@ class SeriesTable(Columns):
         """Series that no stream holds."""
         return len(self._kept)
 
+    def sender(self, owner: int) -> str | int:
+        """See `LiveSeries.sender`."""
+        return self._live.sender(owner)
+
     def reserve(self, opening: Opening) -> None:
         """Keeps a series from being started or dropped until `unreserve`.
 
