@@ -144,6 +144,34 @@ def test_a_killed_worker_is_replaced_and_its_streams_go_on_bit_for_bit(
     np.testing.assert_array_equal(forecasts, expected)
 
 
+def test_a_worker_that_hangs_is_replaced(models: Path) -> None:
+    with (
+        Workers(models, "--worker-timeout-seconds", "3") as server,
+        Client(server.target) as client,
+    ):
+        before = server.pids
+        hanging = psutil.Process(min(before))
+        hanging.suspend()
+        until(lambda: len(server.pids) == WORKERS and server.pids != before)
+        until(lambda: server.scraper.value("workers") == WORKERS)
+        assert server.scraper.value("worker_restarts_total") == 1
+        assert server.pids & before == before - {hanging.pid}
+        assert client.forecast("gru", [values(3)]).shape[0] == 1
+        assert f'"worker_pid": {hanging.pid}, "seconds": 3.0' in server.end()
+
+
+def test_a_standstill_of_the_supervisor_costs_no_worker(models: Path) -> None:
+    with Workers(models, "--worker-timeout-seconds", "2") as server:
+        before, supervisor = server.pids, psutil.Process(server.process.pid)
+        for change in (supervisor.suspend, supervisor.resume):
+            change()
+            # Longer than a worker may be silent.
+            after = time.monotonic() + 3
+            until(lambda: time.monotonic() > after)  # noqa: B023 - called here
+        assert server.pids == before
+        assert server.scraper.value("worker_restarts_total") == 0
+
+
 @needs_redis
 def test_workers_drain_together_and_exit_with_0(models: Path, store: list[str]) -> None:
     with ExitStack() as stack:

@@ -85,6 +85,9 @@ class ListenSettings:
         workers: Processes that serve on this port, each with models, batches and
             limits of its own. Above 1, StreamForecast needs a state_store that
             they share.
+        worker_timeout_seconds: Time for which the event loop of one of several
+            workers may stand still; then the worker is killed and another one
+            takes its place.
         drain_seconds: Time live streams get to leave after SIGTERM.
         max_connections: Open connections; one more is closed at once.
         keepalive_seconds: Time without a word after which a client is asked
@@ -98,6 +101,7 @@ class ListenSettings:
     host: str = "127.0.0.1"
     port: int = 50051
     workers: int = 1
+    worker_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
     max_connections: int = 4_096
     keepalive_seconds: float = 30.0

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
 # A worker that lived so long begins with the first delay again.
 _LONG_LIFE_SECONDS = 60.0
+# Signs of life of a worker that are read at a time, a byte each.
+_SIGNS_BYTES = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -122,11 +124,28 @@ class Supervisor:
                 logger.info("a worker is ready", extra={"worker": index, "worker_pid": process.pid})
                 self._aggregate.add(process.pid, json.loads(line)["metrics_port"])
                 self._ready[index].set()
+                await self._watch(index, process, reader)
             return await process.wait()
         finally:
             self._aggregate.remove(process.pid)
             self._processes.discard(process)
             writer.close()
+
+    async def _watch(self, index: int, process: Process, reader: asyncio.StreamReader) -> None:
+        """Returns when a worker has closed its socket; one whose event loop hangs is killed."""
+        seconds, missed = self._settings.worker_timeout_seconds, 0
+        # Two halves: after a standstill of the supervisor the second one reads what came meanwhile.
+        while missed < 2:
+            try:
+                async with asyncio.timeout(seconds / 2):
+                    if not await reader.read(_SIGNS_BYTES):
+                        return
+                missed = 0
+            except TimeoutError:
+                missed += 1
+        extra = {"worker": index, "worker_pid": process.pid, "seconds": seconds}
+        logger.error("a worker hangs and is killed", extra=extra)
+        process.kill()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
