@@ -9,8 +9,11 @@ import torch
 
 from tidegate.train.build import build_model, load_data
 from tidegate.train.config import load
+from tidegate.train.data.panel import Panel
+from tidegate.train.evaluate.backtest import backtests
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead
+from tidegate.train.tasks.forecasting import Forecasting
 
 ROWS = 60
 
@@ -49,6 +52,29 @@ def built(recipe: Path, **settings: Any) -> Forecaster:
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_chosen_by_its_name(name: str, recipe: Path) -> None:
     assert built(recipe, forecast__head=name).head.name == name
+
+
+def test_squared_errors_train_and_validate_the_mean(recipe: Path) -> None:
+    settings = {"forecast.quantile_levels": "[0.5]", "forecast.loss": "squared"}
+    config = load(recipe, settings)
+    data = load_data(config)
+    model = build_model(config, data)
+    assert isinstance(model, Forecaster)
+    assert isinstance(data, Panel)
+
+    task = Forecasting().fit_task(config, model, data)
+
+    (test,) = backtests(model, data.splits, "validation")
+    error = (test.truth - test.median) / model.target_scale.numpy()
+    assert task.validate()["validation_loss"] == pytest.approx(float((error**2).mean()))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"forecast.quantile_levels": "[0.5]", "forecast.head": "student_t"}]
+)
+def test_squared_errors_go_with_the_mean_alone(settings: dict[str, str], recipe: Path) -> None:
+    with pytest.raises(ValueError, match="squared errors teach the mean alone; take head"):
+        load(recipe, {"forecast.loss": "squared"} | settings)
 
 
 def test_a_negative_binomial_gets_its_largest_count(recipe: Path) -> None:

@@ -86,6 +86,33 @@ def test_a_step_of_zero_still_learns() -> None:
     assert found == pytest.approx(stats.norm.ppf([0.1, 0.5, 0.9]).tolist(), abs=0.1)
 
 
+def test_squared_errors_teach_the_mean_of_what_is_not_symmetric() -> None:
+    head = QuantileHead(1, Shape(1, 1, (0.5,)), loss="squared")
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    y = torch.rand(1, 2000, 1, 1, generator=torch.Generator().manual_seed(0)) ** 4
+    y[0, 0] = torch.nan
+    frame = Frame(torch.zeros(1, 2000, 1), torch.full((1,), 0.5), torch.ones(1))
+
+    for _ in range(100):
+        loss = head.loss(head(torch.ones(1, 2000, 1), frame), y, frame.scale)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        optimizer.step()
+
+    known = y[0, 1:].flatten()
+    found = head.quantiles(head(torch.ones(1, 2000, 1), frame))[0, 0].item()
+    assert found == pytest.approx(known.mean().item(), abs=1e-4)
+    assert abs(found - known.median().item()) > 0.05
+    assert loss.item() == pytest.approx(known.var(correction=0).item() / 0.25, rel=1e-3)
+
+
+def test_squared_errors_are_refused_beside_other_quantiles() -> None:
+    with pytest.raises(ValueError, match=r"quantile_levels=\[0.1, 0.5\]: squared errors teach the"):
+        QuantileHead(1, Shape(1, 1, (0.1, 0.5)), loss="squared")
+    with pytest.raises(ValueError, match="loss='mse'"):
+        QuantileHead(1, Shape(1, 1, (0.5,)), loss="mse")  # type: ignore[arg-type]
+
+
 def test_the_quantiles_of_student_t_are_scipys() -> None:
     head = student_t()
     distribution = head(hidden(), FRAME)

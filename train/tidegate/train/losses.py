@@ -3,11 +3,15 @@
 Dimensions: B batch, T time, K horizon, N targets, Q quantile levels, C labels.
 """
 
+from typing import Literal, TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tidegate.train.data.buckets import IGNORED
+
+LossName: TypeAlias = Literal["pinball", "squared"]
 
 
 def pinball_loss(quantiles: Tensor, y: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
@@ -32,6 +36,22 @@ def pinball_loss(quantiles: Tensor, y: Tensor, levels: Tensor, scale: Tensor) ->
     error = (torch.where(known, y, 0.0)[..., None] - quantiles) / scale[:, None]
     loss = torch.maximum(levels * error, (levels - 1) * error)
     return mean_of_known(loss.mean(dim=-1), known)
+
+
+def squared_loss(forecast: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    """Mean squared error in units of each target's scale; its minimum in expectation is the mean.
+
+    Args:
+        forecast: [B, T, K, N].
+        y: [B, T, K, N]; NaN takes no part.
+        scale: [N], positive, so that every target counts alike.
+
+    Returns:
+        A scalar; 0 when no target is known.
+    """
+    known = ~y.isnan()
+    error = (torch.where(known, y, 0.0) - forecast) / scale
+    return mean_of_known(error.square(), known)
 
 
 def mean_of_known(losses: Tensor, known: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tidegate.train.config.section import Section
 from tidegate.train.heads import HeadName
+from tidegate.train.losses import LossName
 
 
 class ForecastConfig(Section):
@@ -17,6 +18,10 @@ class ForecastConfig(Section):
     head: HeadName = Field(
         default="quantile",
         description="Quantiles alone, or those of a Student-t or negative binomial distribution.",
+    )
+    loss: LossName = Field(
+        default="pinball",
+        description="Quantile head: pinball, or squared, whose level 0.5 is the mean.",
     )
     largest_count: int = Field(
         default=1023, ge=1, le=65_535, description="Negative binomial: no quantile is above it."
@@ -43,6 +48,16 @@ class ForecastConfig(Section):
             raise ValueError(
                 "conformal = true with head = 'negative_binomial': a count that is moved may fall "
                 "below 0; leave conformal out, or take head = 'quantile'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _squares_teach_the_mean(self) -> Self:
+        if self.loss == "squared" and (self.head != "quantile" or self.quantile_levels != (0.5,)):
+            raise ValueError(
+                f"loss = 'squared' with head = {self.head!r} and quantile_levels = "
+                f"{list(self.quantile_levels)}: squared errors teach the mean alone; take head = "
+                "'quantile' with quantile_levels = [0.5], or leave loss out"
             )
         return self
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tidegate.train.data.lanes import multi_horizon
 from tidegate.train.data.series import Part, Series, SeriesSplit
 from tidegate.train.forecaster import Forecaster
+from tidegate.train.losses import LossName
 
 # Observations of one call of the network, numbers in its answer, and series beside each
 # other: they bound the memory, and change no result.
@@ -70,15 +71,17 @@ class Backtest:
         """The targets in the training part, NaN where none was observed, [rows, K]."""
         return self.series.truth(self.series.columns(self.targets))[: self.train_rows]
 
-    def loss(self, scale: Values) -> float:
-        """Mean pinball loss in units of each target's scale, as in training.
+    def loss(self, scale: Values, name: LossName = "pinball") -> float:
+        """Mean loss of all quantiles in units of each target's scale, as in training.
 
         Args:
             scale: [K].
+            name: of the loss.
         """
         error = (self.truth[..., None] - self.quantiles) / scale[:, None]
         levels = np.asarray(self.levels)
-        loss = np.maximum(levels * error, (levels - 1) * error)
+        pinball = np.maximum(levels * error, (levels - 1) * error)
+        loss = error**2 if name == "squared" else pinball
         known = ~np.isnan(self.truth)
         return float(loss[known].mean()) if known.any() else 0.0
 

@@ -89,9 +89,10 @@ class ForecastingTask:
         return Windows(train, self.lanes, self.lookback, model.horizon, targets, self.stride)
 
     def validate(self) -> dict[str, float]:
-        """The pinball loss of the validation part, origin after origin."""
+        """The head's loss of the validation part, origin after origin."""
         tests = backtests(self.model, self.splits, "validation", self.warmup)
-        losses = [test.loss(self.model.target_scale.cpu().numpy()) for test in tests]
+        scale, name = self.model.target_scale.cpu().numpy(), self.model.head.validated_by
+        losses = [test.loss(scale, name) for test in tests]
         return {self.monitor: float(np.mean(losses))}
 
     def state_dict(self) -> dict[str, Any]:

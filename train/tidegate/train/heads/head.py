@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple, TypeAlias
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_positive
+from tidegate.train.losses import LossName
 
 # By name, in raw units: [B, T, horizon, K], quantiles [B, T, horizon, K, Q].
 Distribution: TypeAlias = dict[str, Tensor]
@@ -54,11 +55,15 @@ class Head(nn.Module, ABC):
         shared: whether one map serves all targets, each with a hidden state of its
             own.
 
+    Attributes:
+        validated_by: the loss of the quantiles that tells the best epoch.
+
     Raises:
         ValueError: the shape is out of range.
     """
 
     name: ClassVar[str]
+    validated_by: LossName = "pinball"
 
     def __init__(self, input_size: int, shape: Shape, columns: int, *, shared: bool) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Quantiles that cannot cross, trained by the pinball loss.
+"""Quantiles that cannot cross, trained by the pinball loss; or the mean, by squared errors.
 
 Dimensions: B batch, T time, K targets, Q quantiles.
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from typing_extensions import override
 from tidegate.train.arguments import check_choice
 from tidegate.train.heads.head import Distribution, Frame, Head, Shape
 from tidegate.train.heads.positive import squareplus
-from tidegate.train.losses import pinball_loss
+from tidegate.train.losses import LossName, pinball_loss, squared_loss
 
 Steps: TypeAlias = Literal["absolute", "squareplus"]
 STEPS: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squareplus": squareplus}
@@ -31,7 +31,12 @@ class QuantileHead(Head):
         steps: what makes a step of a number. "absolute" is its absolute value:
             one node in the graph, exact, and with a gradient everywhere.
             "squareplus" is smooth, and takes six nodes more.
+        loss: "pinball"; or "squared", of the level 0.5 alone, which then stands for the
+            mean: the median too where errors are symmetric.
         shared: as for :class:`Head`.
+
+    Raises:
+        ValueError: an argument is unknown, or other levels are asked of squared errors.
     """
 
     name: ClassVar[str] = "quantile"
@@ -39,11 +44,25 @@ class QuantileHead(Head):
     levels: Tensor
 
     def __init__(
-        self, input_size: int, shape: Shape, steps: Steps = "absolute", *, shared: bool = False
+        self,
+        input_size: int,
+        shape: Shape,
+        steps: Steps = "absolute",
+        loss: LossName = "pinball",
+        *,
+        shared: bool = False,
     ) -> None:
         super().__init__(input_size, shape, columns=len(shape.quantile_levels), shared=shared)
         check_choice("steps", steps, STEPS)
+        check_choice("loss", loss, get_args(LossName))
+        if loss == "squared" and tuple(shape.quantile_levels) != (0.5,):
+            raise ValueError(
+                f"loss='squared' with quantile_levels={list(shape.quantile_levels)}: squared "
+                "errors teach the mean and no quantile; give quantile_levels=[0.5], or "
+                "loss='pinball'"
+            )
         self.steps = steps
+        self.validated_by = loss
         self.register_buffer("spread", spread(shape.quantile_levels), persistent=False)
         self.register_buffer("levels", torch.tensor(shape.quantile_levels), persistent=False)
 
@@ -56,6 +75,8 @@ class QuantileHead(Head):
 
     @override
     def loss(self, distribution: Distribution, y: Tensor, scale: Tensor) -> Tensor:
+        if self.validated_by == "squared":
+            return squared_loss(distribution["quantiles"].squeeze(-1), y, scale)
         return pinball_loss(distribution["quantiles"], y, self.levels, scale)
 
     @override

@@ -19,7 +19,7 @@ from tidegate.train.evaluate.backtest import Backtest, backtests
 from tidegate.train.evaluate.conformal import calibrate
 from tidegate.train.evaluate.forecasting import score
 from tidegate.train.forecaster import Forecaster
-from tidegate.train.heads import HEADS, NegativeBinomialHead
+from tidegate.train.heads import HEADS, NegativeBinomialHead, QuantileHead
 from tidegate.train.heads.negative_binomial import check_counts
 from tidegate.train.inference import sampled_networks
 from tidegate.train.scaler import Scaler, find_scaler
@@ -134,6 +134,8 @@ def _scored(config: Config, forecasts: tuple[Backtest, ...]) -> Evaluation[tuple
 
 def _head_options(config: Config, data: Panel) -> dict[str, Any]:
     """Arguments of the head, once its targets have been checked."""
+    if config.forecast.head == QuantileHead.name:
+        return {"loss": config.forecast.loss}
     if config.forecast.head != NegativeBinomialHead.name:
         return {}
     for target, column in zip(data.targets, data.columns(data.targets), strict=True):
