@@ -174,7 +174,7 @@ def _without_transitions(
     return add_crf(graph, wrong, logits, lengths)
 
 
-@pytest.mark.parametrize("pooling", ["max", "attention"])
+@pytest.mark.parametrize("pooling", ["max", "mean", "attention"])
 @pytest.mark.parametrize("decoder", ["softmax", "crf", None])
 def test_a_sentence_has_its_label_over_grpc_that_numpy_gives_it(
     decoder: str | None, pooling: str, tmp_path: Path
@@ -218,8 +218,9 @@ def test_the_command_prints_the_label_of_a_sentence_before_it(
         crf_labeller(),
         joint_labeller(decoder="crf", pooling="attention"),
         joint_labeller(words=False),
+        joint_labeller(words=False, pooling="mean"),
     ],
-    ids=["characters", "zoneout", "one direction", "crf", "joint", "sentences"],
+    ids=["characters", "zoneout", "one direction", "crf", "joint", "sentences", "mean"],
 )
 def test_a_file_is_checked_against_the_model_that_it_holds(model: Labeller, tmp_path: Path) -> None:
     spec = export_onnx(model, tmp_path / "m.onnx")

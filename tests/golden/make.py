@@ -150,6 +150,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "labeller-characters": lambda: labeller(bidirectional=True, characters=characters()),
     "labeller-crf": lambda: labeller(bidirectional=True, decoder="crf"),
     "labeller-sentences-max": lambda: labeller(bidirectional=True, **_SENTENCES),
+    "labeller-sentences-mean": lambda: labeller(bidirectional=True, pooling="mean", **_SENTENCES),
     "labeller-sentences-attention": lambda: labeller(
         bidirectional=True, pooling="attention", **_SENTENCES
     ),

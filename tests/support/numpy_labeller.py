@@ -11,7 +11,7 @@ from support.numpy_reference import Array
 from support.numpy_stack import NO_MASKS, recompute
 from tidegate.train import Recurrent, Zoneout
 from tidegate.train.labeller import Labeller
-from tidegate.train.pooling import MaxPooling
+from tidegate.train.pooling import MaxPooling, MeanPooling
 from tidegate.train.regularizers import find
 
 
@@ -27,6 +27,8 @@ def sentence_logits(model: Labeller, sentence: Sequence[str]) -> Array:
     words = hidden(model, sentence)
     if isinstance(model.pooling, MaxPooling):
         return linear(model.sentence_head, words.max(axis=0))
+    if isinstance(model.pooling, MeanPooling):
+        return linear(model.sentence_head, words.mean(axis=0))
     assert model.pooling is not None
     scores = np.tanh(linear(model.pooling.hidden, words)) @ array(model.pooling.score.weight)[0]
     return linear(model.sentence_head, softmax(scores) @ words)

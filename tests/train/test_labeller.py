@@ -41,7 +41,7 @@ def test_only_two_directions_see_the_words_to_the_right(bidirectional: bool) -> 
         ({"label_names": ()}, r"label_names=\[\] and sentence_label_names=\[\]; give"),
         ({"label_names": ("X", "X")}, r"label_names=\['X', 'X'\]; give each once"),
         ({"sentence_label_names": ("a", "a")}, r"sentence_label_names=\['a', 'a'\]; give"),
-        ({"pooling": "mean", "sentence_label_names": ("a",)}, "pooling='mean' is unknown"),
+        ({"pooling": "last", "sentence_label_names": ("a",)}, "pooling='last' is unknown"),
         (
             {"label_names": (), "sentence_label_names": ("a",), "decoder": "crf"},
             "decoder='crf' needs label_names",
@@ -62,7 +62,7 @@ def test_arguments_that_do_not_fit_are_refused(changes: dict[str, object], text:
         Labeller(Recurrent("lstm", 5, 8), **arguments)  # type: ignore[arg-type]  # wrong on purpose
 
 
-@pytest.mark.parametrize("pooling", ["max", "attention"])
+@pytest.mark.parametrize("pooling", ["max", "mean", "attention"])
 @pytest.mark.parametrize("words", [False, True])
 def test_a_sentence_has_the_label_that_numpy_gives_it_alone(words: bool, pooling: str) -> None:
     model = joint_labeller(words=words, pooling=pooling)

@@ -160,6 +160,7 @@ class _PoolingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTy
     POOLING_UNSPECIFIED: _Pooling.ValueType  # 0
     POOLING_MAX: _Pooling.ValueType  # 1
     POOLING_ATTENTION: _Pooling.ValueType  # 2
+    POOLING_MEAN: _Pooling.ValueType  # 3
 
 class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
     """How the tokens of a sentence become one vector, for the record."""
@@ -167,6 +168,7 @@ class Pooling(_Pooling, metaclass=_PoolingEnumTypeWrapper):
 POOLING_UNSPECIFIED: Pooling.ValueType  # 0
 POOLING_MAX: Pooling.ValueType  # 1
 POOLING_ATTENTION: Pooling.ValueType  # 2
+POOLING_MEAN: Pooling.ValueType  # 3
 Global___Pooling: typing_extensions.TypeAlias = Pooling
 
 class _Decoder:

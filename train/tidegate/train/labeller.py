@@ -67,7 +67,7 @@ class Labeller(nn.Module):
             sentence together, by a :class:`LinearChainCRF`.
         sentence_label_names: names of the M labels of whole sentences, such as
             intents; empty: sentences have none.
-        pooling: "max" or "attention"; how a sentence becomes one vector.
+        pooling: "max", "mean" or "attention"; how a sentence becomes one vector.
         embedding_std: standard deviation of the embeddings' first values. 1 is
             torch's; a smaller one keeps words that are seldom seen from being noise.
 

@@ -3,15 +3,15 @@
 Dimensions: B batch (sentences), T time (words), W width.
 """
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from tidegate.train.arguments import check_choice
 
-PoolingName = Literal["max", "attention"]
-POOLINGS = ("max", "attention")
+PoolingName = Literal["max", "mean", "attention"]
+POOLINGS = ("max", "mean", "attention")
 
 
 class MaxPooling(nn.Module):
@@ -23,6 +23,19 @@ class MaxPooling(nn.Module):
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """[B, T, W] and lengths [B] to [B, W]."""
         return hidden.masked_fill(_padding(hidden, lengths), -torch.inf).amax(dim=1)
+
+
+class MeanPooling(nn.Module):
+    """The mean over the words, in each of the W places.
+
+    Source: Collobert and Weston 2008, "A Unified Architecture for Natural Language
+    Processing".
+    """
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, W] and lengths [B] to [B, W]."""
+        real = hidden.masked_fill(_padding(hidden, lengths), 0.0)
+        return real.sum(dim=1) / lengths[:, None]
 
 
 class AttentionPooling(nn.Module):
@@ -50,14 +63,19 @@ class AttentionPooling(nn.Module):
         return pooled
 
 
-def build_pooling(name: PoolingName, width: int) -> MaxPooling | AttentionPooling:
+Pooling: TypeAlias = MaxPooling | MeanPooling | AttentionPooling
+
+
+def build_pooling(name: PoolingName, width: int) -> Pooling:
     """The pooling by its name.
 
     Raises:
         ValueError: it is unknown.
     """
     check_choice("pooling", name, POOLINGS)
-    return MaxPooling() if name == "max" else AttentionPooling(width)
+    if name == "attention":
+        return AttentionPooling(width)
+    return MaxPooling() if name == "max" else MeanPooling()
 
 
 def _padding(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class ModelConfig(Section):
         default="softmax", description="Labelling: softmax, or crf over the whole sentence."
     )
     pooling: PoolingName = Field(
-        default="max", description="Labelling: max or attention, for labels of sentences."
+        default="max", description="Labelling: max, mean or attention, for labels of sentences."
     )
     word_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Labelling: words read as unknown in training."

@@ -3,17 +3,19 @@
 Dimensions: B batch, T time, W width.
 """
 
-from tidegate.train.export.graph import INT64, GraphBuilder
+from tidegate.train.export.graph import FLOAT32, INT64, GraphBuilder
 from tidegate.train.export.weights import to_numpy
-from tidegate.train.pooling import AttentionPooling, MaxPooling
+from tidegate.train.pooling import MaxPooling, MeanPooling, Pooling
 
 
-def add_pooling(
-    graph: GraphBuilder, pooling: MaxPooling | AttentionPooling, hidden: str, lengths: str
-) -> str:
+def add_pooling(graph: GraphBuilder, pooling: Pooling, hidden: str, lengths: str) -> str:
     """Adds the pooling: hidden [B, T, W] and lengths int32 [B] to [B, W]."""
-    real = _real_words(graph, hidden, lengths)
-    least, axis = graph.constant(float("-inf")), graph.constant([1], "int64")
+    real, axis = _real_words(graph, hidden, lengths), graph.constant([1], "int64")
+    if isinstance(pooling, MeanPooling):
+        words = graph.add("Where", real, hidden, graph.constant(0.0))
+        counts = graph.reshape(graph.add("Cast", lengths, to=FLOAT32), (-1, 1))
+        return graph.add("Div", graph.add("ReduceSum", words, axis, keepdims=0), counts)
+    least = graph.constant(float("-inf"))
     if isinstance(pooling, MaxPooling):
         words = graph.add("Where", real, hidden, least)
         return graph.add("ReduceMax", words, axis, keepdims=0)

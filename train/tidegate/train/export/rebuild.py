@@ -36,7 +36,7 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead, QuantileHead, StudentTHead
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
-from tidegate.train.pooling import AttentionPooling
+from tidegate.train.pooling import AttentionPooling, PoolingName
 from tidegate.train.rates import from_named
 from tidegate.train.recurrent import CellName, Recurrent
 from tidegate.train.regularizers import REGULARIZERS, Regularizer
@@ -45,6 +45,13 @@ from tidegate.train.segments import Segments
 from tidegate.v1 import model_spec_pb2 as pb
 
 _CELLS: dict[int, CellName] = {pb.CELL_LSTM: "lstm", pb.CELL_GRU: "gru", pb.CELL_RNN: "rnn"}
+_POOLINGS: dict[int, PoolingName] = {
+    # Sentences without labels are not pooled at all.
+    pb.POOLING_UNSPECIFIED: "max",
+    pb.POOLING_MAX: "max",
+    pb.POOLING_MEAN: "mean",
+    pb.POOLING_ATTENTION: "attention",
+}
 
 
 class Rebuilt(NamedTuple):
@@ -255,7 +262,7 @@ def _labeller(spec: pb.ModelSpec, weights: _Weights) -> Labeller:
         characters=characters,
         decoder="crf" if labelling.decoder == pb.DECODER_CRF else "softmax",
         sentence_label_names=labelling.sentence_label_names,
-        pooling="attention" if labelling.pooling == pb.POOLING_ATTENTION else "max",
+        pooling=_POOLINGS[labelling.pooling],
     )
     _fill(model.embedding.weight, embedding, "embedding")
     if model.head is not None:

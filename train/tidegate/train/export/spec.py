@@ -16,7 +16,7 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import Head, NegativeBinomialHead, QuantileHead, StudentTHead
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
-from tidegate.train.pooling import AttentionPooling
+from tidegate.train.pooling import AttentionPooling, MaxPooling, MeanPooling
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import Contract, Regularizer
 from tidegate.v1 import model_spec_pb2 as pb
@@ -26,6 +26,11 @@ SPEC_VERSION = 1
 METADATA_KEY = "tidegate.spec"
 
 _CELLS = {"lstm": pb.CELL_LSTM, "gru": pb.CELL_GRU, "rnn": pb.CELL_RNN}
+_POOLINGS = {
+    MaxPooling: pb.POOLING_MAX,
+    MeanPooling: pb.POOLING_MEAN,
+    AttentionPooling: pb.POOLING_ATTENTION,
+}
 _CONTRACTS = {
     Contract.IDENTITY: pb.INFERENCE_CONTRACT_IDENTITY,
     Contract.FOLDED: pb.INFERENCE_CONTRACT_FOLDED,
@@ -223,8 +228,7 @@ def _labelling(model: Labeller) -> pb.LabellingSpec:
         spec.decoder = pb.DECODER_SOFTMAX if model.crf is None else pb.DECODER_CRF
     if model.pooling is not None:
         spec.sentence_label_names.extend(model.sentence_label_names)
-        attends = isinstance(model.pooling, AttentionPooling)
-        spec.pooling = pb.POOLING_ATTENTION if attends else pb.POOLING_MAX
+        spec.pooling = _POOLINGS[type(model.pooling)]
     if model.characters is not None:
         spec.characters.CopyFrom(_characters(model.characters))
     return spec
