@@ -12,6 +12,7 @@ from tidegate.train.data.sentences import ambiguous_words, label_names, vocabula
 from tidegate.train.evaluate.labelling import predict
 from tidegate.train.fit import LabellingTask, Optimization, fit
 from tidegate.train.labeller import Labeller
+from tidegate.train.regularizers import REGULARIZERS, Regularizer, Zoneout
 
 
 @pytest.mark.parametrize(("bidirectional", "low", "high"), [(False, 0.4, 0.6), (True, 0.98, 1.0)])
@@ -48,3 +49,25 @@ def test_a_labellers_sentences_are_encoded_once_for_all_epochs(
     fit(task, Optimization(learning_rate=0.01), epochs=3)
     parts = (*task.sentences.train, *task.sentences.validation)
     assert sorted(seen) == sorted(one.words for one in parts)
+
+
+@pytest.mark.parametrize("method", REGULARIZERS.values(), ids=REGULARIZERS)
+def test_a_labeller_learns_under_any_regularizer(method: type[Regularizer]) -> None:
+    torch.manual_seed(0)
+    sentences = generate_homographs(200)
+    rate = {"cell": 0.2, "hidden": 0.1} if method is Zoneout else {"p": 0.2}
+    regularizers = [method(**rate)]
+    model = Labeller(
+        Recurrent("lstm", 12, 12, bidirectional=True, regularizers=regularizers),
+        words=vocabulary(sentences.train),
+        label_names=label_names(sentences.train),
+        embedding_size=12,
+    )
+    task = LabellingTask(model, sentences, 512)
+    model.train()
+    first, again = (next(task.losses(1)) for _ in range(2))
+    assert not first.equal(again), "there are no masks"
+    fitted = fit(task, Optimization(learning_rate=0.03), epochs=4)
+    losses = [one.metrics["train_loss"] for one in fitted.epochs]
+    assert losses == sorted(losses, reverse=True)
+    assert fitted.best.metrics["validation_accuracy"] > 0.8
