@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ class FairQueue(Generic[T]):
     """
 
     def __init__(self) -> None:
-        # In the order of their turns; a sender without items is not there.
-        self._senders: dict[Hashable, deque[T]] = {}
+        # In the order of their turns; a sender without items is not there. A plain dict would
+        # look for its first item again from the beginning, past all those taken since it grew.
+        self._senders: OrderedDict[Hashable, deque[T]] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._senders)
@@ -38,10 +39,9 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: The queue is empty.
         """
-        sender = next(iter(self._senders), None)
-        if sender is None:
+        if not self._senders:
             raise IndexError("the queue is empty")
-        items = self._senders.pop(sender)
+        sender, items = self._senders.popitem(last=False)
         item = items.popleft()
         if items:
             self._senders[sender] = items
