@@ -178,7 +178,7 @@ async def test_only_the_latest_of_each_series_waits_and_no_more_than_the_limit(
 def test_health_names_the_store_apart(models: Path, key_file: Path, store: RedisServer) -> None:
     options = ["--checkpoint-key-file", str(key_file), "--state-store", store.url]
     with (
-        ServerProcess(models, *options, "--state-timeout-seconds", "0.2") as server,
+        ServerProcess(models, *options, "--state-timeout-seconds", "2") as server,
         RawStream(server.target) as stream,
         grpc.insecure_channel(server.target) as channel,
     ):
