@@ -15,9 +15,11 @@ from tidegate.serve.batcher import Batcher
 from tidegate.serve.checkpoint import CheckpointSigner
 from tidegate.serve.entries import Chunks
 from tidegate.serve.fair_queue import FairQueue
+from tidegate.serve.forecast import Window, forecast_windows
 from tidegate.serve.live_series import LiveSeries
 from tidegate.serve.model import load_model
 from tidegate.serve.opening import Opening
+from tidegate.serve.runner import Runner
 from tidegate.serve.settings import Settings
 from tidegate.serve.streams import SeriesTable
 
@@ -90,12 +92,42 @@ async def test_a_connection_that_always_has_more_to_send_starves_nobody(models: 
     assert offsets.min() >= 3
 
 
+async def test_a_request_does_not_wait_for_all_requests_of_another_connection(
+    models: Path,
+) -> None:
+    settings = Settings(provider="cpu", max_batch=1)
+    model = load_model("gru", "1", models / "gru" / "1" / "model.onnx", settings)
+    executor = HeldExecutor()
+    runner = Runner(settings, executor)
+
+    def ask(connection: str) -> asyncio.Task[object]:
+        request = forecast_windows(model, [Window(1, ROW)] * 2, runner, settings, connection)
+        return asyncio.ensure_future(request)
+
+    greedy = [ask("greedy") for _ in range(20)]
+    await turns()
+    modest, runs = ask("modest"), 0
+    await turns()
+    while not modest.done():
+        executor.release()
+        await turns()
+        runs += 1
+    # The one under way, then two of its own with one of the other connection before each.
+    assert runs == 5
+    assert not any(request.done() for request in greedy[2:])
+    executor.release_at_once = True
+    executor.release()
+    await asyncio.gather(*greedy)
+
+
 @given(senders=st.lists(st.integers(0, 4), max_size=60))
 def test_senders_take_turns_and_each_gets_its_own_in_order(senders: list[int]) -> None:
     queue: FairQueue[tuple[int, int]] = FairQueue()
     for number, sender in enumerate(senders):
         queue.push(sender, (sender, number))
+    in_turn = queue.in_turn()
     taken = [queue.pop() for _ in senders]
+    assert in_turn == [(item[0], item) for item in taken]
     assert not queue
     for sender in set(senders):
         own = [place for place, item in enumerate(taken) if item[0] == sender]

@@ -53,8 +53,14 @@ class Annotator:
         self._names = list(model.spec.labelling.label_names)
         self._sentence_names = list(model.spec.labelling.sentence_label_names)
 
-    async def annotate(self, sentences: Sequence[Sequence[str]]) -> list[Annotation]:
+    async def annotate(
+        self, sentences: Sequence[Sequence[str]], connection: str = ""
+    ) -> list[Annotation]:
         """Labels each token of each sentence.
+
+        Args:
+            sentences: Their tokens.
+            connection: See `Runner.run`.
 
         Raises:
             ServingError: A sentence is empty or a limit is reached; the text names
@@ -72,7 +78,7 @@ class Annotator:
             for index, annotation in zip(members.tolist(), self._named(outputs, ends), strict=True):
                 annotations[index] = annotation
 
-        await self._runner.run(self._model, inputs, lengths, take)
+        await self._runner.run(self._model, inputs, lengths, take, connection)
         return [annotation for annotation in annotations if annotation is not None]
 
     def _named(

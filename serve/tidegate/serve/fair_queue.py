@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 T = TypeVar("T")
+_NOTHING: Any = object()
 
 
 class FairQueue(Generic[T]):
@@ -46,3 +48,26 @@ class FairQueue(Generic[T]):
         if items:
             self._senders[sender] = items
         return item
+
+    def in_turn(self) -> list[tuple[Hashable, T]]:
+        """All items with their senders, as they would be popped."""
+        rounds = zip_longest(*self._senders.values(), fillvalue=_NOTHING)
+        return [
+            (sender, item)
+            for one in rounds
+            for sender, item in zip(self._senders, one, strict=True)
+            if item is not _NOTHING
+        ]
+
+    def remove(self, sender: Hashable, item: T) -> None:
+        """Takes an item, which costs its sender a turn.
+
+        Raises:
+            KeyError: The sender has none.
+            ValueError: It is not one of the sender's.
+        """
+        items = self._senders[sender]
+        items.remove(item)
+        del self._senders[sender]
+        if items:
+            self._senders[sender] = items

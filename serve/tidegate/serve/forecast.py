@@ -31,9 +31,20 @@ class Window(NamedTuple):
 
 
 async def forecast_windows(
-    model: Model, windows: Sequence[Window], runner: Runner, settings: Settings
+    model: Model,
+    windows: Sequence[Window],
+    runner: Runner,
+    settings: Settings,
+    connection: str = "",
 ) -> NDArray[np.float32]:
     """The forecast after the last row of each window, float32 [windows, V].
+
+    Args:
+        model: A forecaster.
+        windows: What is known of each series.
+        runner: Runs it.
+        settings: Limits.
+        connection: See `Runner.run`.
 
     Raises:
         ServingError: The model does not forecast, or a window is wrong; the text
@@ -57,7 +68,7 @@ async def forecast_windows(
         last = outputs["quantiles"][np.arange(len(members)), lengths[members] - 1]
         result[members] = last.reshape(len(members), -1)
 
-    await runner.run(model, {"x": values}, lengths, take)
+    await runner.run(model, {"x": values}, lengths, take, connection)
     _check_forecasts(result)
     return result
 

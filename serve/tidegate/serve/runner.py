@@ -15,10 +15,11 @@ import numpy as np
 
 from tidegate.serve import tracing
 from tidegate.serve.errors import INTERNAL_TEXT, ServingError
+from tidegate.serve.fair_queue import FairQueue
 from tidegate.serve.ragged import Rows, joined, padded, split_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
@@ -37,7 +38,8 @@ class Runner:
     Requests that come together share runs: their sequences are grouped by
     length, so that no run is more than half padding, under a budget of rows.
     A request waits for two turns of the event loop, for others to join, and
-    never for a timer. Between two runs of a large request others get theirs.
+    never for a timer. Between two runs of a large request others get theirs, and
+    connections take turns, however many requests each has sent.
 
     Args:
         settings: Limits.
@@ -55,6 +57,7 @@ class Runner:
         values: Mapping[str, Rows],
         lengths: NDArray[np.int64],
         take: Callable[[NDArray[np.int64], Outputs], None],
+        connection: str = "",
     ) -> None:
         """Runs all sequences from their initial states.
 
@@ -64,6 +67,8 @@ class Runner:
             lengths: Rows of each, [N], at least 1.
             take: Gets the indices of some of the sequences, [B], and the outputs
                 of their run, [B, T, ...]; each sequence comes once.
+            connection: Names the one that the request came over, which takes turns
+                with others; empty: the request takes turns by itself.
 
         Raises:
             ServingError: A run has failed.
@@ -75,7 +80,7 @@ class Runner:
             queue = self._queues[model] = _Queue(model, self._settings, self._executor)
             queue.task = asyncio.create_task(self._work(model, queue))
         request = _Request(values, lengths, self._settings.max_batch, queue.max_rows, take)
-        queue.requests.append(request)
+        queue.push(request, connection)
         await request.done
 
     async def _work(self, model: Model, queue: _Queue) -> None:
@@ -123,11 +128,18 @@ class _Request:
         return int(self.lengths[group.members].max())
 
 
+class _Part(NamedTuple):
+    """What one request has in a run, and whose turn it was."""
+
+    sender: Hashable
+    request: _Request
+    group: _Group
+
+
 class _Queue:
     """The requests of one model, run in turn.
 
     Attributes:
-        requests: Those that have groups left; the first is the next to run.
         task: Runs them, and ends when there is none.
         max_rows: Rows in one run, padding included.
     """
@@ -137,14 +149,18 @@ class _Queue:
         self._max_batch = settings.max_batch
         self.max_rows = max(1, settings.max_batch_rows // model.steps_per_row)
         self._executor = executor
-        self.requests: deque[_Request] = deque()
+        self._requests: FairQueue[_Request] = FairQueue()
         self.task: asyncio.Task[None]
+
+    def push(self, request: _Request, connection: str) -> None:
+        """Queues a request that has groups left."""
+        self._requests.push(connection or request, request)
 
     async def work(self) -> None:
         """Runs until no request is left."""
         for _ in range(2):
             await asyncio.sleep(0)
-        while self.requests:
+        while self._requests:
             parts = self._next()
             if not parts:
                 continue
@@ -152,45 +168,45 @@ class _Queue:
                 await self._run(parts)
             except Exception:
                 logger.exception("a run of %s failed", self._model.label)
-                for request, _ in parts:
+                for _, request, _ in parts:
                     request.groups.clear()
                     if not request.done.done():
                         request.done.set_exception(ServingError(INTERNAL_TEXT))
-            for request, _ in parts:
+            for sender, request, _ in parts:
                 if request.groups:
                     # Behind those that came meanwhile.
-                    self.requests.append(request)
+                    self._requests.push(sender, request)
                 elif not request.done.done():
                     request.done.set_result(None)
 
-    def _next(self) -> list[tuple[_Request, _Group]]:
+    def _next(self) -> list[_Part]:
         """A group of the first request, and what fits beside it of the others, out of the queue."""
-        parts: list[tuple[_Request, _Group]] = []
+        parts: list[_Part] = []
         sequences = longest = 0
-        for request in tuple(self.requests):
+        for sender, request in self._requests.in_turn():
             # A client that has gone, or whose deadline has passed, needs no answer.
             if request.done.done():
-                self.requests.remove(request)
+                self._requests.remove(sender, request)
                 continue
             group = request.groups[0]
-            if parts and group.length_class != parts[0][1].length_class:
+            if parts and group.length_class != parts[0].group.length_class:
                 continue
             most = max(longest, request.longest(group))
             count = sequences + len(group.members)
             over = count > self._max_batch or count * most > self.max_rows
             if parts and over:
                 continue
-            parts.append((request, request.groups.popleft()))
+            parts.append(_Part(sender, request, request.groups.popleft()))
             sequences, longest = count, most
-            self.requests.remove(request)
+            self._requests.remove(sender, request)
         return parts
 
-    async def _run(self, parts: list[tuple[_Request, _Group]]) -> None:
-        longest = max(request.longest(group) for request, group in parts)
-        lengths = np.concatenate([request.lengths[group.members] for request, group in parts])
+    async def _run(self, parts: list[_Part]) -> None:
+        longest = max(request.longest(group) for _, request, group in parts)
+        lengths = np.concatenate([request.lengths[group.members] for _, request, group in parts])
         feeds = {
-            name: joined([request.padded(name, group, longest) for request, group in parts])
-            for name in parts[0][0].values
+            name: joined([request.padded(name, group, longest) for _, request, group in parts])
+            for name in parts[0].request.values
         }
         feeds["lengths"] = lengths.astype(np.int32)
         for state in self._model.states:
@@ -198,14 +214,14 @@ class _Queue:
             feeds[state.input] = np.full(shape, state.initial_value, state.dtype)
         loop = asyncio.get_running_loop()
         run = self._model.session.timed_run
-        calls = [request.call for request, _ in parts]
+        calls = [request.call for _, request, _ in parts]
         with tracing.batch(self._model.name, calls), tracing.run(len(lengths) * longest):
             outputs, seconds = await loop.run_in_executor(self._executor, run, feeds)
         self._model.stats.record_run(len(lengths) * longest, seconds)
         self._model.stats.steps += int(lengths.sum())
         states = {state.output for state in self._model.states}
         start = 0
-        for request, group in parts:
+        for _, request, group in parts:
             end = start + len(group.members)
             if not request.done.done():
                 own = {name: x[start:end] for name, x in outputs.items() if name not in states}

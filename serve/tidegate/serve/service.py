@@ -96,18 +96,22 @@ class Service:
         """The series of each model that has been streamed."""
         return tuple(table for table, _ in self._batchers.copy().values())
 
-    async def forecast(self, model: Model, windows: Sequence[Window]) -> NDArray[np.float32]:
+    async def forecast(
+        self, model: Model, windows: Sequence[Window], connection: str = ""
+    ) -> NDArray[np.float32]:
         """Forecasts of whole windows, float32 [windows, V]; see `forecast_windows`."""
         with self._one_request():
-            return await forecast_windows(model, windows, self._runner, self.settings)
+            return await forecast_windows(model, windows, self._runner, self.settings, connection)
 
-    async def annotate(self, model: Model, sentences: Sequence[Sequence[str]]) -> list[Annotation]:
+    async def annotate(
+        self, model: Model, sentences: Sequence[Sequence[str]], connection: str = ""
+    ) -> list[Annotation]:
         """Labels of sentences; see `Annotator.annotate`."""
         model.require_labelling()
         if model not in self._annotators:
             self._annotators[model] = Annotator(model, self._runner, self.settings)
         with self._one_request():
-            return await self._annotators[model].annotate(sentences)
+            return await self._annotators[model].annotate(sentences, connection)
 
     @contextmanager
     def _one_request(self) -> Iterator[None]:

@@ -101,7 +101,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """The forecast after each window."""
         model = self._model(request.model)
         windows = [Window(window.rows, window.values) for window in request.windows]
-        quantiles = await self._service.forecast(model, windows)
+        quantiles = await self._service.forecast(model, windows, context.peer())
         return pb.ForecastResponse(
             model=model.name, version=model.version, quantiles=quantiles.tobytes()
         )
@@ -113,7 +113,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """A label for each token."""
         model = self._model(request.model)
         sentences = [sentence.tokens for sentence in request.sentences]
-        annotations = await self._service.annotate(model, sentences)
+        annotations = await self._service.annotate(model, sentences, context.peer())
         return pb.AnnotateSentencesResponse(
             model=model.name,
             version=model.version,
