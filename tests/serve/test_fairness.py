@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from support.executor import HeldExecutor, turns
@@ -121,6 +122,7 @@ async def test_a_request_does_not_wait_for_all_requests_of_another_connection(
 
 
 @given(senders=st.lists(st.integers(0, 4), max_size=60))
+@hypothesis_settings(deadline=None)
 def test_senders_take_turns_and_each_gets_its_own_in_order(senders: list[int]) -> None:
     queue: FairQueue[tuple[int, int]] = FairQueue()
     for number, sender in enumerate(senders):

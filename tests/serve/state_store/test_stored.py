@@ -17,10 +17,13 @@ from support.replicas import (
 from support.streams import Wire
 from tidegate.serve.errors import Code
 from tidegate.serve.settings import Settings
+from tidegate.serve.slots import DeviceSlots
 from tidegate.serve.store import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tidegate.serve.model import Model
 
 
 @needs_redis
@@ -56,6 +59,32 @@ async def test_state_and_offset_are_never_of_different_moments(
             states[offset + 1] = table.slots.read(other)[0]
     assert seen <= set(states.items())
     assert len(seen) > 1
+
+
+@needs_redis
+async def test_states_in_device_memory_are_stored_and_go_on_elsewhere(
+    replica: Replica, database: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_the_device(model: Model, limit: int) -> DeviceSlots:
+        return DeviceSlots(model.states, limit, model.session.provider)
+
+    monkeypatch.setattr("tidegate.serve.streams.slots_of", on_the_device)
+    async with replica() as one:
+        wire = Wire(one)
+        (handle,) = await wire.start("gru", "a")
+        await wire.observe(handle, 0, values(5))
+        states = one.tables[0].slots.read(handle)
+        await flush(one)
+        value = database.hget("tidegate/gru/1/a", "v")
+        assert isinstance(value, bytes)
+        model = one.repository.get("gru")
+        assert one.signer.open(value, model, "a", "").states == states
+        one.close_stream(wire.call)
+        await flush(one)
+    monkeypatch.undo()
+    async with replica() as other:
+        assert await started_offset(Wire(other)) == 5
+        assert other.tables[0].slots.read(0) == states
 
 
 @needs_redis
