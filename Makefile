@@ -9,8 +9,8 @@ PROTO_FILES := $(wildcard protos/tidegate/v1/*.proto)
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-slow soak test-compose test-all bench-export bench-serve bench-train bench-train-cuda lint \
-	format protos protos-check models golden secrets certs up down backup restore licences clean
+.PHONY: install demo test test-slow soak test-compose test-all bench-export bench-serve bench-serve-workers \
+	bench-train bench-train-cuda lint format protos protos-check models golden secrets certs up down backup restore licences clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,9 @@ bench-export: install
 
 bench-serve: install
 	$(BIN)/python bench/serve_speed.py $(ARGS)
+
+bench-serve-workers: install
+	$(BIN)/python bench/serve_workers.py $(ARGS)
 
 bench-train: install
 	$(BIN)/python bench/train_recurrent.py $(ARGS)

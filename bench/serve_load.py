@@ -1,6 +1,6 @@
 """The load: streams that each send their next message when the last one is answered.
 
-`serve_load.py TARGET STREAMS SERIES SECONDS` prints one JSON object. Messages are
+`serve_load.py TARGET STREAMS SERIES SECONDS [CONNECTIONS]` prints one JSON object. Messages are
 made while the clock runs, answers are not parsed: the client should cost little.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import AsyncExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -23,25 +24,25 @@ from serve_shape import FEATURES, NAME
 from tidegate.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 METHOD = "/tidegate.v1.InferenceService/StreamForecast"
 WARM_UP_SECONDS = 0.5
 
 
 class Load:
-    """Streams over one channel, and the time of each answer.
+    """Streams over some channels in turn, and the time of each answer.
 
     Args:
-        channel: To the server.
+        channels: To the server.
         streams: Number of streams.
         series: Series of each, all in every message.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, streams: int, series: int) -> None:
-        self._open: Callable[[], grpc.aio.StreamStreamCall[bytes, bytes]] = channel.stream_stream(
-            METHOD
-        )
+    def __init__(self, channels: Sequence[grpc.aio.Channel], streams: int, series: int) -> None:
+        self._open: list[Callable[[], grpc.aio.StreamStreamCall[bytes, bytes]]] = [
+            channel.stream_stream(METHOD) for channel in channels
+        ]
         self._streams = streams
         self._series = series
         self._latencies: list[float] = []
@@ -70,7 +71,7 @@ class Load:
         }
 
     async def _stream(self, number: int, started: asyncio.Barrier) -> None:
-        call = self._open()
+        call = self._open[number % len(self._open)]()
         series = [pb.SeriesStart(key=f"{number}-{i}", reset=True) for i in range(self._series)]
         start = pb.Start(model=pb.ModelReference(name=NAME), series=series)
         await call.write(pb.StreamForecastRequest(start=start).SerializeToString())
@@ -97,6 +98,8 @@ class Load:
         last = _parsed(answer_bytes)
         if list(last.forecasts.offsets) != [offset - 1] * self._series:
             raise RuntimeError(f"the last answer is {last}")
+        # The next run starts them anew, on whichever server it reaches.
+        await call.write(pb.StreamForecastRequest(finish=pb.Finish()).SerializeToString())
         await call.done_writing()
         while await call.read() is not grpc.aio.EOF:
             pass
@@ -108,14 +111,23 @@ def _parsed(answer: object) -> pb.StreamForecastResponse:
     return pb.StreamForecastResponse.FromString(answer)
 
 
-async def main(target: str, streams: int, series: int, seconds: float) -> None:
+async def main(
+    target: str, streams: int, series: int, seconds: float, connections: int = 1
+) -> None:
     """Runs one measurement."""
     limit = 16 * 2**20
     options = [(f"grpc.max_{way}_message_length", limit) for way in ("receive", "send")]
-    async with grpc.aio.insecure_channel(target, options=options) as channel:
-        result = await Load(channel, streams, series).run(seconds)
+    # Channels to one target would share a connection.
+    options.append(("grpc.use_local_subchannel_pool", 1))
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(target, options=options))
+            for _ in range(connections)
+        ]
+        result = await Load(channels, streams, series).run(seconds)
     sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    target, streams, series, seconds, *connections = sys.argv[1:]
+    asyncio.run(main(target, int(streams), int(series), float(seconds), *map(int, connections)))
