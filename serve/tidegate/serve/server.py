@@ -48,9 +48,10 @@ _IDLE_CHECK_SECONDS = 0.02
 _TOKENS_SECONDS = 1.0
 # Time to write the last states, also after a drain that took all of its own.
 _STORE_SECONDS = 1.0
-# A batch of hundreds of messages is thousands of objects, which live for a few milliseconds: at
-# Python's 700 each batch would be searched for garbage several times, and have none.
-_GARBAGE_OBJECTS = 50_000
+# A batch of 256 messages is some 3,000 objects that live for milliseconds: at Python's 700 each
+# batch is searched for garbage several times. What is left of a call of gRPC's is garbage that is
+# old when it ends, so the older generations are searched more often than Python would.
+_GARBAGE_OBJECTS = 5_000
 logger = logging.getLogger(__name__)
 
 
@@ -233,7 +234,7 @@ async def serve(settings: Settings, announce: Callable[[Server], None]) -> None:
     # What is loaded stays: the garbage collector need not look at it again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_GARBAGE_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(_GARBAGE_OBJECTS, 1, 1)
     announce(server)
     await stop.wait()
     await server.drain()
