@@ -17,7 +17,7 @@ All take turns within a round; the figures are medians over the rounds.
 import functools
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -174,8 +174,10 @@ def by_operator(recurrent: Recurrent) -> onnx.ModelProto:
     """The exported graph with the plain operator in each step."""
     made = expectation._step
 
-    def make(network: Recurrent, layer: int, direction: int, rates: Rates) -> StepGraph:
-        step = made(network, layer, direction, rates)
+    def make(
+        network: Recurrent, layer: int, direction: int, rates: Rates, masks: Collection[str]
+    ) -> StepGraph:
+        step = made(network, layer, direction, rates, masks)
         weights = operator_weights(network.cell, network.weights(layer, direction))
         return OperatorStep(step.cell, step.weights, step.suffix, step.rates, weights)
 

@@ -143,7 +143,7 @@ def test_the_exporter_refuses_a_plain_operator_for_zoneout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_recurrent("lstm", num_layers=2, regularizers=[Zoneout(0.3, 0.2)])
-    monkeypatch.setattr("tidegate.train.export.layers.zones", lambda _: None)
+    monkeypatch.setattr("tidegate.train.export.layers.step_rates", lambda *_, **__: None)
 
     with pytest.raises(contract.ContractError, match=r"holds 2 LSTM operators; .* asks for 0"):
         export_onnx(model, tmp_path / "model.onnx")

@@ -4,16 +4,20 @@ import hashlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
+from support.models import Session
 from tidegate.serve.model import load_model
 from tidegate.serve.settings import Settings
 from tidegate.train.export import check_file
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("*.onnx"))
+# Of callers of ONNX Runtime alone: the server refuses them.
+MASKED = sorted(GOLDEN.glob("*-mc-masks.onnx"))
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +32,16 @@ def make() -> ModuleType:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_golden_file_loads_in_the_server_and_answers_as_it_did(path: Path) -> None:
-    model = load_model(path.stem, "1", path, Settings(provider="cpu"))
+def test_a_golden_file_loads_where_it_may_and_answers_as_it_did(path: Path) -> None:
+    if path in MASKED:
+        session: Any = Session(path)
+    else:
+        session = load_model(path.stem, "1", path, Settings(provider="cpu")).session
     with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
         inputs = {name[3:]: arrays[name] for name in arrays.files if name.startswith("in.")}
         expected = {name[4:]: arrays[name] for name in arrays.files if name.startswith("out.")}
 
-    outputs = model.session.run(inputs)
+    outputs = session.run(inputs)
 
     assert outputs.keys() == expected.keys()
     real = np.arange(inputs["lengths"].max()) < inputs["lengths"][:, None]

@@ -143,6 +143,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "forecaster-lstm-student-t": lambda: forecaster("lstm", head={"head": StudentTHead}),
     "forecaster-gru-negative-binomial": lambda: forecaster("gru", head=_COUNTS),
     "forecaster-gru-segments": segmented_forecaster,
+    "forecaster-gru-mc-masks": lambda: forecaster(
+        "gru", (True, False, False), {}, regularizers=[Variational(0.2)]
+    ),
+    "forecaster-lstm-mc-masks": lambda: forecaster(
+        "lstm", (True, True, True), {}, regularizers=[Variational(0.2, hidden_p=0.0)]
+    ),
     "labeller-lstm": lambda: labeller(bidirectional=False),
     "labeller-lstm-bidirectional": lambda: labeller(bidirectional=True),
     "language-model-lstm-tied": lambda: language_model("lstm", tied=True),
@@ -155,6 +161,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         bidirectional=True, pooling="attention", **_SENTENCES
     ),
 }
+# Whose masks of Monte Carlo inference are inputs.
+MC_MASKS = frozenset({"forecaster-gru-mc-masks", "forecaster-lstm-mc-masks"})
 
 
 def main(folder: Path = FOLDER) -> list[str]:
@@ -169,7 +177,7 @@ def main(folder: Path = FOLDER) -> list[str]:
 
 def _write(folder: Path, name: str, build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(5)
-    export_onnx(build(), folder / f"{name}.onnx")
+    export_onnx(build(), folder / f"{name}.onnx", mc_masks=name in MC_MASKS)
     session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
     inputs = {tensor.name: _input(tensor.name, tensor.shape) for tensor in session.get_inputs()}
     names = [tensor.name for tensor in session.get_outputs()]

@@ -633,6 +633,35 @@ class RegularizerSpec(google.protobuf.message.Message):
 Global___RegularizerSpec: typing_extensions.TypeAlias = RegularizerSpec
 
 @typing.final
+class MaskSpec(google.protobuf.message.Message):
+    """A mask of Monte Carlo inference as an input of the graph, for which a caller
+    draws one network (Gal and Ghahramani 2016): each element is `scale` with the
+    probability `keep_probability`, else 0, and stays for the whole sequence. Ones
+    give the network of inference.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: builtins.int
+    KEEP_PROBABILITY_FIELD_NUMBER: builtins.int
+    SCALE_FIELD_NUMBER: builtins.int
+    input: builtins.str
+    """Name of the input, which `inputs` declares: [batch, units]."""
+    keep_probability: builtins.float
+    scale: builtins.float
+    """1 / keep_probability; 0 if nothing is kept."""
+    def __init__(
+        self,
+        *,
+        input: builtins.str = ...,
+        keep_probability: builtins.float = ...,
+        scale: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input", "keep_probability", b"keep_probability", "scale", b"scale"]) -> None: ...
+
+Global___MaskSpec: typing_extensions.TypeAlias = MaskSpec
+
+@typing.final
 class Parity(google.protobuf.message.Message):
     """Largest differences between PyTorch and ONNX Runtime, measured at export."""
 
@@ -739,6 +768,7 @@ class ModelSpec(google.protobuf.message.Message):
     PROVENANCE_FIELD_NUMBER: builtins.int
     LANGUAGE_MODEL_FIELD_NUMBER: builtins.int
     WEIGHTS_FIELD_NUMBER: builtins.int
+    MASKS_FIELD_NUMBER: builtins.int
     spec_version: builtins.int
     """The oldest version whose readers read the file rightly; see above."""
     task: Global___Task.ValueType
@@ -771,6 +801,12 @@ class ModelSpec(google.protobuf.message.Message):
     def provenance(self) -> Global___Provenance: ...
     @property
     def language_model(self) -> Global___LanguageModelSpec: ...
+    @property
+    def masks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___MaskSpec]:
+        """Present if the caller gives the masks. A server, whose network is that of
+        inference, refuses such a file.
+        """
+
     def __init__(
         self,
         *,
@@ -790,8 +826,9 @@ class ModelSpec(google.protobuf.message.Message):
         provenance: Global___Provenance | None = ...,
         language_model: Global___LanguageModelSpec | None = ...,
         weights: builtins.str = ...,
+        masks: collections.abc.Iterable[Global___MaskSpec] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["forecast", b"forecast", "labelling", b"labelling", "language_model", b"language_model", "network", b"network", "parity", b"parity", "provenance", b"provenance"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract", b"contract", "direction", b"direction", "forecast", b"forecast", "inputs", b"inputs", "labelling", b"labelling", "language_model", b"language_model", "metrics", b"metrics", "network", b"network", "outputs", b"outputs", "parity", b"parity", "provenance", b"provenance", "regularizers", b"regularizers", "spec_version", b"spec_version", "states", b"states", "task", b"task", "weights", b"weights"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contract", b"contract", "direction", b"direction", "forecast", b"forecast", "inputs", b"inputs", "labelling", b"labelling", "language_model", b"language_model", "masks", b"masks", "metrics", b"metrics", "network", b"network", "outputs", b"outputs", "parity", b"parity", "provenance", b"provenance", "regularizers", b"regularizers", "spec_version", b"spec_version", "states", b"states", "task", b"task", "weights", b"weights"]) -> None: ...
 
 Global___ModelSpec: typing_extensions.TypeAlias = ModelSpec

@@ -101,6 +101,11 @@ def check_spec(
         raise LoadError(f"spec.task is {spec.task}, which this server does not know")
     if spec.direction not in (pb.DIRECTION_CAUSAL, pb.DIRECTION_BIDIRECTIONAL):
         raise LoadError("spec.direction is missing: causal or bidirectional")
+    if spec.masks:
+        raise LoadError(
+            "the file takes the masks of Monte Carlo inference as inputs, for callers of ONNX "
+            "Runtime that draw them: serve the same model exported without --mc-masks"
+        )
     declared_inputs = {tensor.name: tensor for tensor in spec.inputs}
     declared_outputs = {tensor.name: tensor for tensor in spec.outputs}
     _check_tensors("input", declared_inputs, inputs)

@@ -1,4 +1,4 @@
-"""What rounded weights may cost of the validation metric."""
+"""What a variant of the file may cost of the task's metric."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,8 @@ from tidegate.train.tasks import TASKS, Data
 
 # Share by which rounded weights may make the validation metric worse.
 TOLERANCE = 0.01
+# Networks whose mean is scored; the gate compares the same ones on both sides.
+MC_SAMPLES = 10
 
 
 class AccuracyError(ValueError):
@@ -29,8 +31,7 @@ def build_judge(config: Config, model: nn.Module, data: Data, tolerance: float) 
     Raises:
         ValueError: the tolerance is no share.
     """
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance={tolerance!r} is no share; give a number from 0 to below 1")
+    _check_tolerance(tolerance)
 
     def judge(rounded: nn.Module) -> Mapping[str, float]:
         name, higher_is_better, before = _validated(config, model, data)
@@ -44,6 +45,43 @@ def build_judge(config: Config, model: nn.Module, data: Data, tolerance: float) 
         return TASKS[config.task].evaluate(config, rounded, data, "test").metrics
 
     return judge
+
+
+def build_mc_judge(config: Config, model: nn.Module, data: Data, tolerance: float) -> Judge:
+    """Compares scores of the mean over sampled networks; gives those of the test part.
+
+    Args:
+        config: of the run.
+        model: trained.
+        data: of the run.
+        tolerance: share by which a score of the validation part may differ.
+
+    Raises:
+        ValueError: the tolerance is no share.
+    """
+    _check_tolerance(tolerance)
+
+    def judge(exported: nn.Module) -> Mapping[str, float]:
+        task = TASKS[config.task]
+        before, after = (
+            task.evaluate_monte_carlo(config, one, data, "validation", MC_SAMPLES).metrics
+            for one in (model, exported)
+        )
+        for name, value in before.items():
+            if not abs(after[name] - value) <= tolerance * abs(value):
+                raise AccuracyError(
+                    f"mc_masks=True takes {name} of the mean of {MC_SAMPLES} networks from "
+                    f"{value:.6g} to {after[name]:.6g}, by more than tolerance={tolerance:g} "
+                    "allows; nothing was written"
+                )
+        return task.evaluate_monte_carlo(config, exported, data, "test", MC_SAMPLES).metrics
+
+    return judge
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance={tolerance!r} is no share; give a number from 0 to below 1")
 
 
 @torch.no_grad()

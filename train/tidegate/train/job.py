@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tidegate.train import checkpoint, interrupted_run, tracking
-from tidegate.train.accuracy import TOLERANCE, build_judge
+from tidegate.train.accuracy import TOLERANCE, build_judge, build_mc_judge
 from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
 from tidegate.train.data.catalog import find_dataset
@@ -290,6 +290,7 @@ def export(
     tracked: tracking.Run | None = None,
     *,
     weights: WeightFormat = "float32",
+    mc_masks: bool = False,
     tolerance: float = TOLERANCE,
 ) -> ModelSpec:
     """Writes the ONNX file, once ONNX Runtime agrees with PyTorch.
@@ -303,12 +304,20 @@ def export(
         tracked: gets the parity; None: nowhere.
         weights: "float32", or "int8", which is judged by the validation metric; the
             spec then has the test scores of the rounded weights.
-        tolerance: share by which rounded weights may make that metric worse.
+        mc_masks: whether masks of Monte Carlo inference are inputs; the spec then has the
+            test scores of the mean of ten networks, whose validation scores are judged.
+        tolerance: share by which rounded weights may make that metric worse, or scores
+            of those networks differ from the trained model's.
 
     Raises:
+        ValueError: both variants are asked for.
         AccuracyError: they make it worse by more; nothing was written.
         ParityError: it does not; nothing was written.
     """
+    if mc_masks and weights != "float32":
+        raise ValueError(f"mc_masks=True with weights={weights!r}; a file is one variant: choose")
+    build = build_mc_judge if mc_masks else build_judge
+    is_plain = weights == "float32" and not mc_masks
     spec = export_onnx(
         model,
         path,
@@ -318,7 +327,8 @@ def export(
         git_commit=tracked.git_commit if tracked else "",
         mlflow_run_id=tracked.id if tracked else "",
         weights=weights,
-        judge=None if weights == "float32" else build_judge(config, model, data, tolerance),
+        mc_masks=mc_masks,
+        judge=None if is_plain else build(config, model, data, tolerance),
     )
     if tracked is not None:
         tracked.log_metrics(tracking.parity_metrics(spec))

@@ -147,6 +147,17 @@ class Recurrent(RecurrentLayers):
         )
         return network_masks.draw(sampler, self.regularizers, self._places(), self.output_size)
 
+    def sampled_masks(self, sample: int, batch: int, *, sample_offset: int = 0) -> Masks:
+        """Draws the masks per sequence of one sampled network; see ``sample``.
+
+        Args:
+            sample: number of the network.
+            batch: B.
+            sample_offset: index of the first row in the whole batch.
+        """
+        sampler = replace(self._sampler(batch, 1, sample), sample_offset=sample_offset)
+        return network_masks.sampled(sampler, self.regularizers, self._places(), self.output_size)
+
     def drop_words(self, embedded: Tensor, tokens: Tensor) -> Tensor:
         """Applies :class:`EmbeddingDropout` to what the next forward pass will read.
 
@@ -244,8 +255,7 @@ class Recurrent(RecurrentLayers):
         places = self._places()
         if self.sample is None:
             return network_masks.expected(self.regularizers, places)
-        sampler = replace(self._sampler(batch, 1, self.sample), sample_offset=sample_offset)
-        return network_masks.sampled(sampler, self.regularizers, places, self.output_size)
+        return self.sampled_masks(self.sample, batch, sample_offset=sample_offset)
 
     def _sampler(self, batch: int, time: int, network: int | None = None) -> MaskSampler:
         """Draws for the next pass of training, or for a sampled network."""

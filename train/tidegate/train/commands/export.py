@@ -9,13 +9,13 @@ from tidegate.train.commands.printing import parity_text, print_line, print_pari
 from tidegate.v1.model_spec_pb2 import InferenceContract
 
 if TYPE_CHECKING:
-    from tidegate.train.export import Provider, WeightFormat
+    from tidegate.train.export import Provider
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "tidegate-train export CHECKPOINT --output FILE "
-        "[--weights int8 [--tolerance SHARE]]\n"
+        "[--weights int8 | --mc-masks] [--tolerance SHARE]\n"
         "       tidegate-train export --check FILE [--provider cuda] [CHECKPOINT]"
     )
     parser.epilog = (
@@ -34,11 +34,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "allows it (default: %(default)s)",
     )
     parser.add_argument(
+        "--mc-masks",
+        action="store_true",
+        help="of --output: the masks of Monte Carlo inference become inputs, for callers of ONNX "
+        "Runtime that draw them; the server refuses such a file",
+    )
+    parser.add_argument(
         "--tolerance",
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="by which int8 may make that metric worse (default: %(default)s)",
+        help="by which int8 may make that metric worse, or --mc-masks change scores "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--provider",
@@ -54,28 +61,30 @@ def _run(options: argparse.Namespace) -> int:
     elif options.checkpoint is None:
         raise ValueError("export --output takes a checkpoint: model.pt, written by fit")
     else:
-        _export(options.checkpoint, options.output, options.weights, options.tolerance)
+        _export(options)
     return 0
 
 
-def _export(path: Path, output: Path, weights: "WeightFormat", tolerance: float) -> None:
+def _export(options: argparse.Namespace) -> None:
     from tidegate.train import checkpoint, job
 
-    loaded = checkpoint.load(path)
+    loaded = checkpoint.load(options.checkpoint)
     evaluation = job.evaluate(loaded.config, loaded.model, loaded.data)
     spec = job.export(
         loaded.config,
         loaded.model,
         loaded.data,
         evaluation,
-        output,
-        weights=weights,
-        tolerance=tolerance,
+        options.output,
+        weights=options.weights,
+        mc_masks=options.mc_masks,
+        tolerance=options.tolerance,
     )
-    print_parity(output, spec)
-    if weights != "float32":
+    print_parity(options.output, spec)
+    if options.weights != "float32" or options.mc_masks:
+        before = "without masks" if options.mc_masks else "float32"
         for name, value in evaluation.metrics.items():
-            print_line(f"{name} of the test part: {spec.metrics[name]:.6g}, float32 {value:.6g}")
+            print_line(f"{name} of the test part: {spec.metrics[name]:.6g}, {before} {value:.6g}")
 
 
 def _check(path: Path, checkpoint: Path | None, provider: "Provider") -> None:

@@ -19,29 +19,34 @@ from tidegate.train.recurrent import Recurrent
 _TIME_MAJOR = (1, 0, 2)
 
 
-def build_graph(model: nn.Module) -> GraphBuilder:
+def build_graph(model: nn.Module, *, mc_masks: bool = False) -> GraphBuilder:
     """The graph of any model.
+
+    Args:
+        model: that is exported.
+        mc_masks: whether masks of Monte Carlo inference are inputs.
 
     Raises:
         TypeError: the model is of another kind.
     """
+    graph = GraphBuilder(mc_masks=mc_masks)
     if isinstance(model, Forecaster):
-        return build_forecaster(model)
+        return build_forecaster(model, graph)
     if isinstance(model, Labeller):
-        return build_labeller(model)
+        return build_labeller(model, graph)
     if isinstance(model, LanguageModel):
-        return build_language_model(model)
+        return build_language_model(model, graph)
     if isinstance(model, Recurrent):
-        return build_recurrent(model)
+        return build_recurrent(model, graph)
     raise TypeError(
         f"model is a {type(model).__name__}; export_onnx takes one of Recurrent, Forecaster, "
         "Labeller, LanguageModel"
     )
 
 
-def build_recurrent(model: Recurrent) -> GraphBuilder:
+def build_recurrent(model: Recurrent, graph: GraphBuilder | None = None) -> GraphBuilder:
     """x, lengths and states in; output and the next states out."""
-    graph = GraphBuilder()
+    graph = graph or GraphBuilder()
     x = graph.input("x", "float32", ("batch", "time", model.input_size))
     lengths = graph.input("lengths", "int32", ("batch",))
     states = state_inputs(graph, model)

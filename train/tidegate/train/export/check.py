@@ -29,6 +29,7 @@ _MODEL_FIELDS = (
     "language_model",
     "regularizers",
     "contract",
+    "masks",
 )
 
 
@@ -68,11 +69,14 @@ def check_file(
     file = onnx.load_from_string(content)
     rebuilt = rebuild(file)
     reference = rebuilt.model if model is None else copy.deepcopy(model).eval().cpu().float()
-    expected = build_spec(reference, build_graph(reference), Origin({}, "", "", ""))
+    mc_masks = bool(rebuilt.spec.masks)
+    expected = build_spec(
+        reference, build_graph(reference, mc_masks=mc_masks), Origin({}, "", "", "")
+    )
     _compare_specs(rebuilt.spec, expected)
     _compare_tensors("input", rebuilt.spec.inputs, file.graph.input)
     _compare_tensors("output", rebuilt.spec.outputs, file.graph.output)
-    check_contract(file, *networks_of(reference), scans=scans_of(reference))
+    check_contract(file, *networks_of(reference), scans=scans_of(reference), mc_masks=mc_masks)
     return Checked(rebuilt.spec, measure_parity(reference, rebuilt.spec, content, provider))
 
 

@@ -4,12 +4,14 @@
 an ``expectation`` never is. No graph holds anything random.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import onnx
 
+from tidegate.train.export.mc_masks import needs_step
 from tidegate.train.rates import rate_at
 from tidegate.train.recurrent import Recurrent
 from tidegate.train.regularizers import Contract, Regularizer, Zoneout, find
@@ -48,6 +50,17 @@ def zones(recurrent: Recurrent) -> dict[tuple[int, int], Rates] | None:
     return None if all(one == (0.0, 0.0) for one in rates.values()) else rates
 
 
+def step_rates(
+    recurrent: Recurrent, *, mc_masks: bool = False
+) -> dict[tuple[int, int], Rates] | None:
+    """As :func:`zones`, and rates of 0 where masks as inputs ask for the step graph."""
+    rates = zones(recurrent)
+    if rates is not None or not (mc_masks and needs_step(recurrent)):
+        return rates
+    layers, directions = range(recurrent.num_layers), range(recurrent.num_directions)
+    return dict.fromkeys(itertools.product(layers, directions), Rates(0.0, 0.0))
+
+
 def regularizer_contract(one: Regularizer, recurrent: Recurrent) -> Contract:
     """What one method asks of this network's graph."""
     if isinstance(one, Zoneout) and zones(recurrent) is None:
@@ -66,13 +79,16 @@ def census(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in _nodes(model.graph))
 
 
-def check_contract(model: onnx.ModelProto, *networks: Recurrent, scans: int = 0) -> None:
+def check_contract(
+    model: onnx.ModelProto, *networks: Recurrent, scans: int = 0, mc_masks: bool = False
+) -> None:
     """Checks that a graph keeps the contract of the networks' regularizers.
 
     Args:
         model: the file.
         networks: every one in it.
         scans: that do not belong to a network, such as those of a CRF.
+        mc_masks: whether masks of Monte Carlo inference are inputs.
 
     Raises:
         ContractError: it does not; names the operators.
@@ -83,7 +99,7 @@ def check_contract(model: onnx.ModelProto, *networks: Recurrent, scans: int = 0)
         raise ContractError(f"the graph holds {', '.join(random)}; inference draws nothing")
     wanted: Counter[str] = Counter()
     for network in networks:
-        wanted.update(wanted_operators(network))
+        wanted.update(wanted_operators(network, mc_masks=mc_masks))
     wanted["Scan"] += scans
     for name, count in wanted.items():
         if found[name] != count:
@@ -101,10 +117,11 @@ def _described(recurrent: Recurrent) -> str:
     )
 
 
-def wanted_operators(recurrent: Recurrent) -> dict[str, int]:
+def wanted_operators(recurrent: Recurrent, *, mc_masks: bool = False) -> dict[str, int]:
     """How often each operator that repeats in time must occur."""
     wanted = dict.fromkeys((*OPERATORS.values(), "Scan", "Loop"), 0)
-    if network_contract(recurrent) is Contract.EXPECTATION:
+    masked = mc_masks and needs_step(recurrent)
+    if masked or network_contract(recurrent) is Contract.EXPECTATION:
         return wanted | {"Scan": recurrent.num_layers * recurrent.num_directions}
     return wanted | {OPERATORS[recurrent.cell]: recurrent.num_layers}
 

@@ -8,14 +8,15 @@ one time step, and a Scan over the same step for more: both give the same bits.
 Dimensions: T time, B batch, I input size, G gates, H hidden, D directions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeAlias
 
 import onnx
 
 from tidegate.train.export.contract import Rates
 from tidegate.train.export.graph import INT64, GraphBuilder
-from tidegate.train.export.joints import STATE_NAMES, SUFFIXES, joined, merged, split
+from tidegate.train.export.joints import STATE_NAMES, SUFFIXES, joined, masked, merged, split
+from tidegate.train.export.mc_masks import hidden_name, input_name
 from tidegate.train.export.step import StepGraph
 from tidegate.train.export.weights import step_weights
 from tidegate.train.recurrent import Recurrent
@@ -31,13 +32,14 @@ def add_expectation(
     lengths: str,
     states: list[str],
     rates: LayerRates,
+    masks: Collection[str] = (),
 ) -> tuple[str, list[str]]:
     """Adds all layers; arguments and result as for :func:`layers.add_stack`."""
     names = STATE_NAMES[recurrent.cell]
     branches = []
     for prefix, build in (("step_", _one_step), ("sequence_", _sequence)):
         branch = graph.inner(prefix)
-        output, new = build(branch, recurrent, x, lengths, states, rates)
+        output, new = build(branch, recurrent, x, lengths, states, rates, masks)
         layers = recurrent.num_layers * recurrent.num_directions
         width = recurrent.output_size
         branch.output(output, f"{prefix}output", "float32", ("time", "batch", width))
@@ -60,13 +62,15 @@ def _one_step(
     _lengths: str,
     states: list[str],
     rates: LayerRates,
+    masks: Collection[str] = (),
 ) -> tuple[str, list[str]]:
     """T is 1, so every row is real."""
     sides: list[str] = []
     after: list[list[str]] = []
     for layer, direction, before in _cells(graph, recurrent, states):
-        step = _step(recurrent, layer, direction, rates[layer, direction])
-        new = step.add(graph, step.input_gates(graph, x), before)
+        step = _step(recurrent, layer, direction, rates[layer, direction], masks)
+        read = masked(graph, x, input_name(layer, direction), masks)
+        new = step.add(graph, step.input_gates(graph, read), before)
         after.append(new)
         sides.append(new[0])
         if len(sides) == recurrent.num_directions:
@@ -81,15 +85,17 @@ def _sequence(
     lengths: str,
     states: list[str],
     rates: LayerRates,
+    masks: Collection[str] = (),
 ) -> tuple[str, list[str]]:
     real = _real_steps(graph, x, lengths)
     sides: list[str] = []
     after: list[list[str]] = []
     for layer, direction, before in _cells(graph, recurrent, states):
-        step = _step(recurrent, layer, direction, rates[layer, direction])
+        step = _step(recurrent, layer, direction, rates[layer, direction], masks)
+        read = masked(graph, x, input_name(layer, direction), masks)
         *new, y = graph.add_many(
             "Scan",
-            [*before, step.input_gates(graph, x), real],
+            [*before, step.input_gates(graph, read), real],
             len(before) + 1,
             body=_body(graph, step, f"{recurrent.cell}_l{layer}{SUFFIXES[direction]}_"),
             num_scan_inputs=2,
@@ -115,12 +121,15 @@ def _cells(
         yield index // directions, index % directions, list(before)
 
 
-def _step(recurrent: Recurrent, layer: int, direction: int, rates: Rates) -> StepGraph:
+def _step(
+    recurrent: Recurrent, layer: int, direction: int, rates: Rates, masks: Collection[str]
+) -> StepGraph:
     weights = step_weights(
         recurrent.cell, recurrent.weights(layer, direction), reset_after=recurrent.reset_after
     )
     suffix = f"_l{layer}{SUFFIXES[direction]}"
-    return StepGraph(recurrent.cell, weights, suffix, rates)
+    hidden = hidden_name(layer, direction)
+    return StepGraph(recurrent.cell, weights, suffix, rates, mask=hidden if hidden in masks else "")
 
 
 def _real_steps(graph: GraphBuilder, x: str, lengths: str) -> str:

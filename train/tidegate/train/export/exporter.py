@@ -13,6 +13,7 @@ from torch import nn
 from tidegate.train.arguments import check_choice
 from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import check_contract
+from tidegate.train.export.mc_masks import check_masks
 from tidegate.train.export.parity import measure_parity
 from tidegate.train.export.quantization import quantize_weights
 from tidegate.train.export.rebuild import rebuild
@@ -24,6 +25,7 @@ from tidegate.train.export.spec import (
     scans_of,
     to_json,
 )
+from tidegate.train.forecaster import Forecaster
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
 WeightFormat = Literal["float32", "int8"]
@@ -42,6 +44,7 @@ def export_onnx(
     mlflow_run_id: str = "",
     weights: WeightFormat = "float32",
     judge: Judge | None = None,
+    mc_masks: bool = False,
 ) -> ModelSpec:
     """Writes a model as one ONNX file with its ModelSpec inside.
 
@@ -64,13 +67,16 @@ def export_onnx(
             file with PyTorch on the rounded weights.
         judge: is given the model as the file holds it and returns the metrics for the
             spec, in the place of ``metrics``; or raises, and nothing is written.
+        mc_masks: whether the masks per sequence of Monte Carlo inference are inputs;
+            see :mod:`tidegate.train.export.mc_masks`. The graph draws nothing.
 
     Returns:
         The spec as written, with the parity measured.
 
     Raises:
         TypeError: the model is of another kind.
-        ValueError: no weight matrix is large enough for "int8".
+        ValueError: no weight matrix is large enough for "int8", or the model has no
+            masks that can be inputs.
         ContractError: the graph breaks the regularizers' inference contract.
         ParityError: ONNX Runtime and PyTorch disagree.
             After either nothing was written, and an older file is as it was.
@@ -78,16 +84,21 @@ def export_onnx(
     check_choice("weights", weights, WEIGHT_FORMATS)
     path = Path(path)
     frozen = copy.deepcopy(model).eval().cpu().float()
-    graph = build_graph(frozen)
+    if mc_masks:
+        _check_masks(frozen)
+    graph = build_graph(frozen, mc_masks=mc_masks)
     origin = Origin(metrics or {}, data_digest, git_commit, mlflow_run_id)
     spec = build_spec(frozen, graph, origin)
     spec.weights = weights
     onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})
     if weights == "int8":
         onnx_model = quantize_weights(onnx_model)
+        seeds = [one.seed for one in networks_of(frozen)]
         frozen = rebuild(onnx_model).model
+        for network, seed in zip(networks_of(frozen), seeds, strict=True):
+            network.seed = seed
     onnx.checker.check_model(onnx_model, full_check=True)
-    check_contract(onnx_model, *networks_of(frozen), scans=scans_of(frozen))
+    check_contract(onnx_model, *networks_of(frozen), scans=scans_of(frozen), mc_masks=mc_masks)
     spec.parity.CopyFrom(measure_parity(frozen, spec, onnx_model.SerializeToString()))
     if judge is not None:
         spec.metrics.clear()
@@ -95,6 +106,15 @@ def export_onnx(
     onnx.helper.set_model_props(onnx_model, {METADATA_KEY: to_json(spec)})
     _write(path, onnx_model.SerializeToString())
     return spec
+
+
+def _check_masks(model: nn.Module) -> None:
+    if isinstance(model, Forecaster) and model.reads_segments:
+        raise ValueError(
+            "mc_masks=True with a forecaster of segments: rows of its network are not rows of the "
+            "batch. Sample it in PyTorch with monte_carlo"
+        )
+    check_masks(*networks_of(model))
 
 
 def _write(path: Path, file: bytes) -> None:

@@ -34,9 +34,17 @@ class GraphBuilder:
             branches of an If share one name space with the graph around them.
         outer: the graph around this one, which keeps the constants of both, so
             that two branches hold one copy of the weights.
+        mc_masks: whether masks of Monte Carlo inference are inputs.
     """
 
-    def __init__(self, prefix: str = "", outer: "GraphBuilder | None" = None) -> None:
+    def __init__(
+        self,
+        prefix: str = "",
+        outer: "GraphBuilder | None" = None,
+        *,
+        mc_masks: bool = False,
+    ) -> None:
+        self.mc_masks = mc_masks
         self._prefix = prefix
         self._outer = outer
         self.inputs: list[TensorInfo] = []

@@ -3,7 +3,7 @@
 Dimensions: T time, B batch, H hidden, L layers, D directions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tidegate.train.export.graph import GraphBuilder
 from tidegate.train.export.weights import to_numpy
@@ -25,6 +25,11 @@ def merged(graph: GraphBuilder, recurrent: Recurrent, layer: int, sides: Sequenc
         name = f"merge_l{layer}{SUFFIXES[direction]}"
         products.append(graph.add("MatMul", side, graph.constant(weight, name=name)))
     return graph.add("Add", *products)
+
+
+def masked(graph: GraphBuilder, x: str, name: str, masks: Collection[str]) -> str:
+    """[..., B, width] times the mask of that name, where there is one."""
+    return graph.add("Mul", x, name) if name in masks else x
 
 
 def split(graph: GraphBuilder, state: str, parts: int) -> list[str]:

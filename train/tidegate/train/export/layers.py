@@ -4,12 +4,15 @@ Dimensions: T time, B batch, H hidden, D directions. Values are time-major
 [T, B, width], as the operators' layout 0 asks for.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 
-from tidegate.train.export.contract import OPERATORS, zones
+from tidegate.train.export.contract import OPERATORS, step_rates
 from tidegate.train.export.expectation import add_expectation
 from tidegate.train.export.graph import GraphBuilder
-from tidegate.train.export.joints import joined, merged, split
+from tidegate.train.export.joints import joined, masked, merged, split
+from tidegate.train.export.mc_masks import OUTPUT, input_name, mask_inputs
 from tidegate.train.export.weights import operator_weights
 from tidegate.train.recurrent import Recurrent
 
@@ -30,11 +33,14 @@ def add_stack(
         The output [T, B, output_size], 0 in padding, and the next states like
         ``states``.
     """
-    rates = zones(recurrent)
+    masks = _declared_masks(graph, recurrent)
+    rates = step_rates(recurrent, mc_masks=graph.mc_masks)
     if rates is not None:
-        return add_expectation(graph, recurrent, x, lengths, states, rates)
-    y, new = _add_operators(graph, recurrent, x, lengths, states)
-    return _merged(graph, recurrent, recurrent.num_layers - 1, y), new
+        y, new = add_expectation(graph, recurrent, x, lengths, states, rates, masks)
+    else:
+        y, new = _add_operators(graph, recurrent, x, lengths, states, masks)
+        y = _merged(graph, recurrent, recurrent.num_layers - 1, y)
+    return masked(graph, y, OUTPUT, masks), new
 
 
 def add_causal_stack(
@@ -44,17 +50,32 @@ def add_causal_stack(
 
     The axis of the direction costs a node to drop, and a product takes it as it is.
     """
-    rates = zones(recurrent)
+    masks = _declared_masks(graph, recurrent)
+    rates = step_rates(recurrent, mc_masks=graph.mc_masks)
     if rates is not None:
-        y, new = add_expectation(graph, recurrent, x, lengths, states, rates)
+        y, new = add_expectation(graph, recurrent, x, lengths, states, rates, masks)
         y = graph.add("Unsqueeze", y, graph.constant([1], "int64"))
     else:
-        y, new = _add_operators(graph, recurrent, x, lengths, states)
+        y, new = _add_operators(graph, recurrent, x, lengths, states, masks)
+    y = masked(graph, y, OUTPUT, masks)
     return graph.transpose(y, (2, 0, 1, 3)), new
 
 
+def _declared_masks(graph: GraphBuilder, recurrent: Recurrent) -> frozenset[str]:
+    """The names of the masks of Monte Carlo inference, each an input [B, width]."""
+    if not graph.mc_masks:
+        return frozenset()
+    inputs = mask_inputs(recurrent).values()
+    return frozenset(graph.input(one.name, "float32", ("batch", one.width)) for one in inputs)
+
+
 def _add_operators(
-    graph: GraphBuilder, recurrent: Recurrent, x: str, lengths: str, states: list[str]
+    graph: GraphBuilder,
+    recurrent: Recurrent,
+    x: str,
+    lengths: str,
+    states: list[str],
+    masks: Collection[str],
 ) -> tuple[str, list[str]]:
     """A plain operator for each layer: the top one's Y [T, D, B, H] and the next states."""
     cut = [split(graph, state, recurrent.num_layers) for state in states]
@@ -63,6 +84,7 @@ def _add_operators(
     for layer in range(recurrent.num_layers):
         if layer:
             x = _merged(graph, recurrent, layer - 1, y)
+        x = masked(graph, x, input_name(layer, 0), masks)
         before = [parts[layer] for parts in cut]
         y, after = _add_operator(graph, recurrent, layer, x, lengths, before)
         new.append(after)

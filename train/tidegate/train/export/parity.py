@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from tidegate.train.export.forecasting import run_forecaster
 from tidegate.train.export.labelling import draw_characters, run_labeller
 from tidegate.train.export.language_model import OUTPUT, run_language_model
+from tidegate.train.export.mc_masks import mask_values
+from tidegate.train.export.spec import networks_of
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
@@ -91,10 +93,15 @@ def measure_parity(
     generator = torch.Generator().manual_seed(0)
     timed = {output.name for output in spec.outputs if "time" in output.axes}
     parity = pb.Parity()
-    for case in _cases(spec):
+    network = networks_of(exact)[0]
+    for number, case in enumerate(_cases(spec)):
         inputs = _draw(model, spec, case, generator)
+        masks: Arrays = {}
+        if spec.masks:
+            network.sample = number
+            masks |= mask_values(network, network.sampled_masks(number, case.batch))
         names = [output.name for output in spec.outputs]
-        found = dict(zip(names, session.run(names, inputs), strict=True))
+        found = dict(zip(names, session.run(names, inputs | masks), strict=True))
         expected = _run_torch(exact, inputs, found)
         real = np.arange(case.time) < inputs["lengths"][:, None]
         for name, reference in expected.items():

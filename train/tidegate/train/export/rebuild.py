@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tidegate.train.characters import CharacterEncoder, Normalization
 from tidegate.train.export.characters import SCOPE
-from tidegate.train.export.contract import zones
+from tidegate.train.export.contract import step_rates
 from tidegate.train.export.heads import column_scale
 from tidegate.train.export.joints import SUFFIXES
 from tidegate.train.export.quantization import float_weights
@@ -147,7 +147,8 @@ def _recurrent(
         reset_after=network.reset_after or network.cell != pb.CELL_GRU,
         merge="sum" if network.merge == "sum" else "concat",
     )
-    for name, value in _state(recurrent, weights).items():
+    mc_masks = isinstance(spec, pb.ModelSpec) and bool(spec.masks)
+    for name, value in _state(recurrent, weights, mc_masks=mc_masks).items():
         _fill(recurrent.get_parameter(name), value, name)
     return recurrent
 
@@ -162,13 +163,13 @@ def _fill(parameter: Tensor, value: Array, name: str) -> None:
     parameter.copy_(torch.from_numpy(value.copy()))
 
 
-def _state(recurrent: Recurrent, weights: _Weights) -> dict[str, Array]:
+def _state(recurrent: Recurrent, weights: _Weights, *, mc_masks: bool) -> dict[str, Array]:
     state: dict[str, Array] = {}
     for layer in range(recurrent.num_layers):
         for direction in range(recurrent.num_directions):
             suffix = f"_l{layer}{SUFFIXES[direction]}"
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            if zones(recurrent) is None:
+            if step_rates(recurrent, mc_masks=mc_masks) is None:
                 found = _operator(recurrent.cell, weights, layer, direction)
             else:
                 found = _step(recurrent, weights, suffix)

@@ -12,6 +12,7 @@ from tidegate.train.characters import CharacterEncoder
 from tidegate.train.export.contract import network_contract, regularizer_contract
 from tidegate.train.export.crf import SCANS
 from tidegate.train.export.graph import GraphBuilder, TensorInfo
+from tidegate.train.export.mc_masks import MaskInput, mask_inputs
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import Head, NegativeBinomialHead, QuantileHead, StudentTHead
 from tidegate.train.labeller import Labeller
@@ -77,6 +78,8 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
             versions=_versions(),
         ),
     )
+    if graph.mc_masks:
+        spec.masks.extend(_mask(one) for one in mask_inputs(recurrent).values())
     if isinstance(model, Forecaster):
         spec.forecast.CopyFrom(_forecast(model))
     if isinstance(model, Labeller):
@@ -84,6 +87,11 @@ def build_spec(model: nn.Module, graph: GraphBuilder, origin: Origin) -> pb.Mode
     if isinstance(model, LanguageModel):
         spec.language_model.CopyFrom(_language_model(model))
     return spec
+
+
+def _mask(mask: MaskInput) -> pb.MaskSpec:
+    kept = 1 - mask.rate
+    return pb.MaskSpec(input=mask.name, keep_probability=kept, scale=1 / kept if kept else 0.0)
 
 
 def recurrent_of(model: nn.Module) -> Recurrent:
@@ -144,12 +152,13 @@ def _direction(recurrent: Recurrent) -> pb.Direction.ValueType:
 
 def _tensor(info: TensorInfo) -> pb.TensorSpec:
     """Fixed axes are sizes; their names follow from the tensor's meaning."""
-    names = _AXES.get(info.name, ())
+    names = _MASK_AXES if info.name.startswith("mask_") else _AXES.get(info.name, ())
     axes = names or tuple(axis if isinstance(axis, str) else "hidden" for axis in info.axes)
     shape = [axis if isinstance(axis, int) else -1 for axis in info.axes]
     return pb.TensorSpec(name=info.name, dtype=info.dtype, shape=shape, axes=axes)
 
 
+_MASK_AXES = ("batch", "units")
 _STATE_AXES = ("layers", "batch", "hidden")
 _AXES: dict[str, tuple[str, ...]] = {
     "x": ("batch", "time", "features"),

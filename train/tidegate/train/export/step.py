@@ -4,7 +4,7 @@ Dimensions: B batch, I input size, G gates, H hidden. Gates are [B, G*H] or
 [1, B, G*H], states [1, B, H].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidegate.train.export.contract import Rates
 from tidegate.train.export.graph import GraphBuilder
@@ -20,12 +20,14 @@ class StepGraph:
         weights: in the step's own arrangement.
         suffix: of the weights' names, such as "_l0_reverse".
         rates: zoneout's.
+        mask: name of the mask on h where it enters the gates, [B, H]; empty: none.
     """
 
     cell: str
     weights: StepWeights
     suffix: str
     rates: Rates
+    mask: str = field(default="", kw_only=True)
 
     @property
     def hidden_size(self) -> int:
@@ -75,9 +77,10 @@ class StepGraph:
             h_n = graph.add("Add", h_n, self._named(graph, "B_hn", weights.B_hn))
             reset = graph.add("Mul", r, h_n)
         else:
-            h_rz = self._product(graph, h, "R_rz", weights.R[: 2 * H])
+            h_rz = self._product(graph, self._masked(graph, h), "R_rz", weights.R[: 2 * H])
             r, update = self._gates(graph, x_rz, h_rz)
-            reset = self._product(graph, graph.add("Mul", r, h), "R_n", weights.R[2 * H :])
+            reset = self._masked(graph, graph.add("Mul", r, h))
+            reset = self._product(graph, reset, "R_n", weights.R[2 * H :])
         n = graph.add("Tanh", graph.add("Add", x_n, reset))
         update = graph.add("Mul", update, graph.constant(1 - self.rates.hidden))
         return graph.add("Add", h, graph.add("Mul", update, graph.add("Sub", n, h)))
@@ -87,7 +90,10 @@ class StepGraph:
         return graph.split(graph.add("Sigmoid", graph.add("Add", x_rz, h_rz)), (H, H))
 
     def _recurrent(self, graph: GraphBuilder, h: str) -> str:
-        return self._product(graph, h, "R", self.weights.R)
+        return self._product(graph, self._masked(graph, h), "R", self.weights.R)
+
+    def _masked(self, graph: GraphBuilder, h: str) -> str:
+        return graph.add("Mul", h, self.mask) if self.mask else h
 
     def _product(self, graph: GraphBuilder, x: str, name: str, weight: Array) -> str:
         # Transposed here and not before: ONNX Runtime folds it into a constant of
