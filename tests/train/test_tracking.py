@@ -15,12 +15,13 @@ from mlflow.entities.model_registry import ModelVersion
 from support.models import small_forecaster
 from tidegate.train import export_onnx, tracking
 from tidegate.train.tracking import Score, compare
+from tidegate.train.tracking.registry import to_tags
 
 SCORE = Score("validation_loss", 0.5, higher_is_better=False, data_digest="abc")
 
 
 def version(score: Score | None) -> ModelVersion:
-    tags = {} if score is None else tracking._to_tags(score)
+    tags = {} if score is None else to_tags(score)
     made = ModelVersion("tides", "3", creation_timestamp=0)
     made._tags = tags
     return made

@@ -1,0 +1,25 @@
+"""A whole training run, step by step: load, build, fit, evaluate, export, register.
+
+:func:`run` is these steps in their order; each can be called by itself.
+"""
+
+from tidegate.train.job.exporting import export
+from tidegate.train.job.job import DEFAULT_OUTPUT, Result, assist, run, track
+from tidegate.train.job.scoring import evaluate, report, score
+from tidegate.train.job.training import begin_with_vectors, build_compute, build_optimization, train
+
+__all__ = [
+    "DEFAULT_OUTPUT",
+    "Result",
+    "assist",
+    "begin_with_vectors",
+    "build_compute",
+    "build_optimization",
+    "evaluate",
+    "export",
+    "report",
+    "run",
+    "score",
+    "track",
+    "train",
+]
