@@ -107,6 +107,8 @@ def test_a_run_is_in_mlflow_with_all_that_it_was_made_of(recipe: Path, tmp_path:
     assert found.data.tags["data_digest"] == result.data.digest()
     files = {file.path for file in client.list_artifacts(result.run_id)}
     assert files >= {"config.json", "forecast.png", "by_horizon.json", "images"}
+    logged = client.download_artifacts(result.run_id, "checkpoint/model.pt", str(tmp_path))
+    assert Path(logged).read_bytes() == (tmp_path / "out" / "tides" / "model.pt").read_bytes()
     table = client.load_table(found.info.experiment_id, "by_horizon.json", run_ids=[result.run_id])
     mean = table["mae_seasonal_naive"].astype(float).mean()
     assert mean == pytest.approx(result.evaluation.metrics["mae_seasonal_naive"])

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import mlflow
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from support.models import small_forecaster
 from tidegate.train import export_onnx, tracking
@@ -81,6 +83,25 @@ def test_everything_of_a_run_is_in_the_store(store_uri: str, tmp_path: Path) -> 
     files = {file.path for file in client.list_artifacts(run.id)}
     assert files == {"config.json", "forecast.png", "by_horizon.json", "images"}
     assert (tmp_path / "mlartifacts" / run.id).is_dir()
+
+
+def test_a_run_has_the_system_metrics_of_its_machine(
+    store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
+    client = mlflow.MlflowClient(store_uri)
+    sampled = threading.Event()
+    publish = SystemMetricsMonitor.publish_metrics
+
+    def publish_and_tell(monitor: SystemMetricsMonitor, metrics: dict[str, float]) -> None:
+        publish(monitor, metrics)  # type: ignore[no-untyped-call] # MLflow's own
+        sampled.set()
+
+    monkeypatch.setattr(SystemMetricsMonitor, "publish_metrics", publish_and_tell)
+    with tracking.start_run(store_uri, "tests", "tides", {}, system_metrics=True) as run:
+        assert sampled.wait(60)
+    names = client.get_run(run.id).data.metrics.keys()
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= names
 
 
 def test_a_run_that_raises_ends_as_failed(store_uri: str) -> None:

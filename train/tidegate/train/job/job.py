@@ -96,7 +96,7 @@ def run(
         fitted = train(
             config, model, data, tracked, resume=training, save=save, processes=processes
         )
-        checkpoint.save(folder / "model.pt", config, model)
+        tracked.log_file(checkpoint.save(folder / "model.pt", config, model), "checkpoint")
         evaluation = evaluate(config, model, data)
         report(config, evaluation, tracked)
         path = folder / "model.onnx"
@@ -132,7 +132,14 @@ def track(
     """
     section = config.tracking
     tags = {"task": config.task, **({tracking.PARENT_TAG: parent} if parent else {})}
-    with tracking.start_run(section.uri, section.experiment, config.name, tags, run_id) as tracked:
+    with tracking.start_run(
+        section.uri,
+        section.experiment,
+        config.name,
+        tags,
+        run_id,
+        system_metrics=section.system_metrics,
+    ) as tracked:
         if run_id is not None:
             yield tracked
             return

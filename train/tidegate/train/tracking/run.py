@@ -73,6 +73,10 @@ class Run:
         """Logs a figure of the report."""
         self._client.log_figure(self.id, figure, file)
 
+    def log_file(self, path: Path, folder: str) -> None:
+        """Logs a file as it is, into a folder of the run's artifacts."""
+        self._client.log_artifact(self.id, str(path), folder)
+
     def log_table(self, table: pd.DataFrame, file: str) -> None:
         """Logs a table; the file's name ends in ``.json``."""
         # As objects: MLflow's own selection of columns warns about pandas' new texts.
@@ -95,7 +99,13 @@ class Run:
 
 @contextmanager
 def start_run(
-    uri: str, experiment: str, name: str, tags: Mapping[str, str], run_id: str | None = None
+    uri: str,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    run_id: str | None = None,
+    *,
+    system_metrics: bool = False,
 ) -> Iterator[Run]:
     """Begins a run; it ends with the block, as failed if the block raises.
 
@@ -108,12 +118,18 @@ def start_run(
         name: of the run.
         tags: further ones.
         run_id: of a run to go on with; None: a new one.
+        system_metrics: whether MLflow samples those of the machine while the run lasts,
+            every ``MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL`` seconds, 10 without it.
     """
     client, experiment_id = open_store(uri, experiment)
     commit = git_commit()
     source = {"mlflow.source.git.commit": commit} if commit else {}
     with mlflow.start_run(
-        run_id, experiment_id=experiment_id, run_name=name, tags={**source, **tags}
+        run_id,
+        experiment_id=experiment_id,
+        run_name=name,
+        tags={**source, **tags},
+        log_system_metrics=system_metrics,
     ) as active:
         try:
             yield Run(active.info.run_id, client, commit)

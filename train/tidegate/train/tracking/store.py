@@ -11,7 +11,7 @@ SQLITE = "sqlite:///"
 
 def open_store(uri: str, experiment: str) -> tuple[mlflow.MlflowClient, str]:
     """A client, and the experiment's id; the experiment is made when it is new."""
-    for noisy in ("alembic", "mlflow.store", "mlflow.tracking"):
+    for noisy in ("alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.tracking"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     folder = _artifact_folder(uri)
     if folder is not None:
