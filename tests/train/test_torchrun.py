@@ -11,8 +11,8 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
-from torch import Tensor
 
+from support.processes_recipe import trained, write_recipe
 from tidegate.train import config, engines, job
 
 pytestmark = pytest.mark.slow
@@ -20,15 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def recipe(tmp_path: Path, store_uri: str) -> Path:
-    path = tmp_path / "nouns.toml"
-    path.write_text(
-        'name = "nouns"\ntask = "labelling"\n[dataset]\nname = "homographs"\nsentences = 200\n'
-        "[model]\nhidden_size = 5\nembedding_size = 6\nnum_layers = 2\nword_dropout = 0.1\n"
-        'decoder = "crf"\nregularizers = [{name = "variational", p = 0.2}, '
-        '{name = "weight_drop", p = 0.2}]\n'
-        f'[training]\nepochs = 3\ntokens = 200\n[tracking]\nuri = "{store_uri}"\n'
-    )
-    return path
+    return write_recipe(tmp_path, store_uri)
 
 
 @contextmanager
@@ -48,11 +40,6 @@ def torchrun(recipe: Path, output: Path, *arguments: str) -> Iterator["subproces
         finally:
             # It ends its own processes.
             process.terminate()
-
-
-def trained(output: Path) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = torch.load(output / "nouns" / "model.pt")["weights"]
-    return weights
 
 
 def test_two_processes_track_one_run_with_the_weights_of_one_process(

@@ -8,7 +8,7 @@ from tidegate.train.commands.command import DEFAULT_OUTPUT, Command
 from tidegate.train.commands.printing import print_line, print_metrics, print_parity
 
 if TYPE_CHECKING:
-    from tidegate.train.job import Result
+    from tidegate.train.job import Summary
 
 # What shells report of a program that SIGINT ended.
 _STOPPED = 130
@@ -38,43 +38,39 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("local", "torchrun"),
-        help="who runs the training (default: torchrun, if it started this process, else local)",
+        choices=("local", "torchrun", "ray"),
+        help="who runs the training: this process, those of torchrun, or ray.workers of Ray "
+        "(tidegate[ray]) (default: torchrun, if it started this process, else local)",
     )
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tidegate.train import config, engines, job
+    from tidegate.train import config, engines
     from tidegate.train.fit import Interrupted
 
     engine = engines.find_engine(options.engine)
     settings = config.load(options.config, options.settings)
-    with engines.processes_of(engine, settings) as processes:
-        try:
-            if not processes.is_first:
-                job.assist(settings, processes)
-                return 0
-            result = job.run(settings, options.output, resume=options.resume, processes=processes)
-        except Interrupted as stopped:
-            if processes.is_first:
-                print_line(
-                    f"{stopped}, and saved; the same command with --resume goes on from there"
-                )
-            return _STOPPED
-    _print_result(result)
+    try:
+        summary = engine.fit(settings, options.output, resume=options.resume)
+    except Interrupted as stopped:
+        if engine.is_first:
+            print_line(f"{stopped}, and saved; the same command with --resume goes on from there")
+        return _STOPPED
+    if summary is not None:
+        _print_summary(summary)
     return 0
 
 
-def _print_result(result: "Result") -> None:
-    print_metrics(f"{result.config.name}: test part", result.evaluation.metrics)
-    fitted, registered = result.fitted, result.registered
+def _print_summary(summary: "Summary") -> None:
+    print_metrics(f"{summary.config.name}: test part", summary.metrics)
+    registered = summary.registered
     champion = "champion" if registered.is_champion else "not champion"
-    print_line(f"trained in {fitted.seconds:.1f} s; best epoch {fitted.best_epoch}")
-    print_parity(result.path, result.spec)
+    print_line(f"trained in {summary.seconds:.1f} s; best epoch {summary.best_epoch}")
+    print_parity(summary.path, summary.spec)
     print_line(
         f"registered {registered.name} {registered.version}: {champion}, {registered.reason}"
     )
-    print_line(f"to look at it: mlflow ui --backend-store-uri {result.config.tracking.uri}")
+    print_line(f"to look at it: mlflow ui --backend-store-uri {summary.config.tracking.uri}")
 
 
 FIT = Command(

@@ -11,6 +11,7 @@ from tidegate.train.config.flat import flatten
 from tidegate.train.config.forecast import ForecastConfig
 from tidegate.train.config.language import LanguageConfig
 from tidegate.train.config.model import ModelConfig
+from tidegate.train.config.ray import RayConfig
 from tidegate.train.config.task import Task
 from tidegate.train.config.tracking import TrackingConfig
 from tidegate.train.config.training import TrainingConfig
@@ -42,6 +43,7 @@ class Config(BaseSettings):
     language: LanguageConfig = LanguageConfig()
     tracking: TrackingConfig = TrackingConfig()
     tune: TuneConfig | None = None
+    ray: RayConfig = RayConfig()
 
     @model_validator(mode="after")
     def _the_future_is_not_known(self) -> Self:
@@ -93,6 +95,7 @@ class Config(BaseSettings):
     def flat(self) -> dict[str, str]:
         """Every setting of the run as MLflow's parameters: ``{"training.epochs": "30", ...}``.
 
-        The search that a recipe may also describe, ``[tune]``, is none of them.
+        The search that a recipe may also describe, ``[tune]``, is none of them, nor are
+        the workers that a run happens to have, ``[ray]``.
         """
-        return dict(flatten(self.model_dump(mode="json", exclude={"tune"})))
+        return dict(flatten(self.model_dump(mode="json", exclude={"tune", "ray"})))

@@ -2,7 +2,7 @@
 
 from tidegate.train.fit.compute import Compute, choose_device
 from tidegate.train.fit.forecasting import ForecastingTask
-from tidegate.train.fit.interrupt import Interrupted
+from tidegate.train.fit.interrupt import Interrupted, Interruption
 from tidegate.train.fit.labelling import LabellingTask
 from tidegate.train.fit.language_modelling import LanguageModellingTask
 from tidegate.train.fit.loop import TrainingError, fit
@@ -16,6 +16,7 @@ __all__ = [
     "Fitted",
     "ForecastingTask",
     "Interrupted",
+    "Interruption",
     "LabellingTask",
     "LanguageModellingTask",
     "Optimization",

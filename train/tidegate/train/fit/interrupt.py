@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -19,6 +20,9 @@ class Interrupted(KeyboardInterrupt):
         self.epoch = epoch
         self.step = step
 
+    def __reduce__(self) -> tuple[type[Self], tuple[int, int]]:
+        return type(self), (self.epoch, self.step)
+
 
 class Interruption:
     """Takes the first SIGINT as a request; the second has its usual effect.
@@ -28,10 +32,14 @@ class Interruption:
     Args:
         is_patient: whether later ones are the same request. Processes that torchrun
             started get one from the terminal and one from torchrun.
+        on_request: called at the first one.
     """
 
-    def __init__(self, *, is_patient: bool = False) -> None:
+    def __init__(
+        self, *, is_patient: bool = False, on_request: Callable[[], object] | None = None
+    ) -> None:
         self.requested = False
+        self._on_request = on_request
         self._is_patient = is_patient
 
     def __enter__(self) -> Self:
@@ -50,6 +58,8 @@ class Interruption:
             signal.signal(signal.SIGINT, self._previous)
 
     def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
+        if self._on_request and not self.requested:
+            self._on_request()
         self.requested = True
         if not self._is_patient:
             signal.signal(signal.SIGINT, self._previous)

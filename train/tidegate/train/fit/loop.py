@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tidegate.train.fit.averaging import NonMonotonicAveraging
 from tidegate.train.fit.compute import Compute
-from tidegate.train.fit.interrupt import Interrupted, Interruption
+from tidegate.train.fit.interrupt import Interrupted
 from tidegate.train.fit.optimization import Optimization
 from tidegate.train.fit.processes import Processes
 from tidegate.train.fit.progress import Progress
@@ -66,7 +66,7 @@ def fit(
     if resume is not None:
         state.load_state_dict(resume)
     progress = Progress(title, epochs, task.monitor, is_shown=processes.is_first)
-    stop = Interruption(is_patient=processes.count > 1) if save else nullcontext()
+    stop = processes.interruption() if save else nullcontext()
     with progress, processes.split(task.model), stop as interruption:
 
         def keep() -> None:

@@ -9,13 +9,15 @@ decide alike: nothing of it depends on how many they are but the rounding of sum
 Dimensions: B batch, T time, H hidden.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
+from tidegate.train.fit.interrupt import Interruption
 from tidegate.train.recurrent import Recurrent
 
 ValueT = TypeVar("ValueT")
@@ -50,6 +52,10 @@ class Processes:
     def average_gradients(self, model: nn.Module) -> None:
         """Makes every gradient the mean over the processes."""
 
+    def interruption(self) -> Interruption:
+        """How a stop is asked for while they train."""
+        return Interruption()
+
     @contextmanager
     def split(self, model: nn.Module) -> Iterator[None]:  # noqa: ARG002 - there is nothing to split
         """Shares the rows of batches among the processes, in training within the block."""
@@ -62,13 +68,24 @@ class ProcessGroup(Processes):
     Args:
         device: where this process's model is.
         local_rank: of this process among those of its machine.
+        interruption: makes what asks for a stop; None: SIGINT does.
     """
 
-    def __init__(self, device: torch.device, local_rank: int = 0) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        local_rank: int = 0,
+        interruption: Callable[[], Interruption] | None = None,
+    ) -> None:
         self.rank = distributed.get_rank()
         self.local_rank = local_rank
         self.count = distributed.get_world_size()
         self._device = device
+        self._interruption = interruption or partial(Interruption, is_patient=True)
+
+    def interruption(self) -> Interruption:
+        """How a stop is asked for while they train."""
+        return self._interruption()
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""

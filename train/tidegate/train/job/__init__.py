@@ -4,13 +4,14 @@
 """
 
 from tidegate.train.job.exporting import export
-from tidegate.train.job.job import DEFAULT_OUTPUT, Result, assist, run, track
+from tidegate.train.job.job import DEFAULT_OUTPUT, Result, Summary, assist, run, take_part, track
 from tidegate.train.job.scoring import evaluate, report, score
 from tidegate.train.job.training import begin_with_vectors, build_compute, build_optimization, train
 
 __all__ = [
     "DEFAULT_OUTPUT",
     "Result",
+    "Summary",
     "assist",
     "begin_with_vectors",
     "build_compute",
@@ -20,6 +21,7 @@ __all__ = [
     "report",
     "run",
     "score",
+    "take_part",
     "track",
     "train",
 ]

@@ -24,6 +24,31 @@ DEFAULT_OUTPUT = Path(".tidegate/models")
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What a run came to, in a few numbers that another process can have.
+
+    Attributes:
+        config: of the run.
+        metrics: of the test part.
+        seconds: of training.
+        best_epoch: from 1.
+        path: of the ONNX file.
+        spec: of the file.
+        run_id: MLflow's.
+        registered: the version in MLflow's registry.
+    """
+
+    config: Config
+    metrics: dict[str, float]
+    seconds: float
+    best_epoch: int
+    path: Path
+    spec: ModelSpec
+    run_id: str
+    registered: tracking.Registered
+
+
+@dataclass(frozen=True)
 class Result:
     """What a run came to.
 
@@ -48,6 +73,19 @@ class Result:
     spec: ModelSpec
     run_id: str
     registered: tracking.Registered
+
+    def summary(self) -> Summary:
+        """Without the model, the data and the predictions."""
+        return Summary(
+            self.config,
+            self.evaluation.metrics,
+            self.fitted.seconds,
+            self.fitted.best_epoch,
+            self.path,
+            self.spec,
+            self.run_id,
+            self.registered,
+        )
 
 
 def run(
@@ -104,6 +142,16 @@ def run(
         registered = tracked.register(path, spec, config.registered_model, score(data, fitted))
     standing.unlink()
     return Result(config, data, model, fitted, evaluation, path, spec, tracked.id, registered)
+
+
+def take_part(
+    config: Config, output: str | Path, *, resume: bool, processes: Processes
+) -> Summary | None:
+    """Does this process's part of a run: :func:`run` in the first one, else :func:`assist`."""
+    if processes.is_first:
+        return run(config, output, resume=resume, processes=processes).summary()
+    assist(config, processes)
+    return None
 
 
 def assist(config: Config, processes: Processes) -> Fitted:
