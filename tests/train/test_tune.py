@@ -3,14 +3,19 @@
 import multiprocessing
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import optuna
 import pytest
+from sqlalchemy.engine import make_url
 
+from support.postgres import PASSWORD, postgres
 from support.tune_worker import work
-from tidegate.train import config
+from tidegate.train import build, config
 from tidegate.train.__main__ import main
+from tidegate.train.build import load_data
+from tidegate.train.tasks import Data
 from tidegate.train.tune import tune, write_recipe
 
 
@@ -54,25 +59,45 @@ def test_every_trial_is_a_run_nested_in_one_and_the_best_becomes_a_recipe(
     assert config.load(best).model.hidden_size == study.best_params["model.hidden_size"]
 
 
-@pytest.mark.slow
-def test_two_workers_share_a_study(recipe: Path, tmp_path: Path) -> None:
-    tune(recipe, tmp_path / "out", {"tune.trials": 1})
+def share(recipe: Path, output: Path, settings: dict[str, Any]) -> None:
+    """Two workers take trials until the study has 8, after a first one."""
+    tune(recipe, output, {**settings, "tune.trials": 1})
     context = multiprocessing.get_context("spawn")
-    workers = [
-        context.Process(target=work, args=(str(recipe), str(tmp_path / "out"), 8)) for _ in range(2)
-    ]
+    arguments = (str(recipe), str(output), {**settings, "tune.trials": 8})
+    workers = [context.Process(target=work, args=arguments) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(timeout=200)
-
     assert [worker.exitcode for worker in workers] == [0, 0]
-    study = optuna.load_study(study_name="nouns", storage=f"sqlite:///{tmp_path}/tune.db")
+
+
+def check_shared(study: optuna.Study) -> None:
     # The last ones may be taken at the same time.
     assert 8 <= len(study.trials) <= 9
     assert len({tuple(trial.params.items()) for trial in study.trials}) > 2
     by_worker = {trial.user_attrs["worker"] for trial in study.trials}
     assert len(by_worker) == 3
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_study(recipe: Path, tmp_path: Path) -> None:
+    share(recipe, tmp_path / "out", {})
+
+    check_shared(optuna.load_study(study_name="nouns", storage=f"sqlite:///{tmp_path}/tune.db"))
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_study_in_a_real_postgresql(recipe: Path, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    with postgres() as url:
+        storage = {"tune.storage": url, "tune.storage_password_file": str(file)}
+
+        share(recipe, tmp_path / "out", storage)
+
+        with_password = make_url(url).set(password=PASSWORD).render_as_string(hide_password=False)
+        check_shared(optuna.load_study(study_name="nouns", storage=with_password))
 
 
 def test_a_trial_that_is_worse_than_the_others_ends_early(
@@ -91,6 +116,43 @@ def test_a_trial_that_is_worse_than_the_others_ends_early(
     assert experiment is not None
     (pruned,) = client.search_runs([experiment.experiment_id], "tags.pruned = 'in epoch 1'")
     assert pruned.info.status == "FINISHED"
+
+
+def test_trials_share_the_data_until_a_setting_of_the_data_changes(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+
+    def load_and_count(settings: config.Config) -> Data:
+        loaded.append(settings.dataset.sentences)
+        return load_data(settings)
+
+    monkeypatch.setattr(build, "load_data", load_and_count)
+    tune(recipe, tmp_path / "out", {"tune.trials": 3})
+    assert loaded == [60]
+
+    recipe.write_text(
+        recipe.read_text() + '"dataset.sentences" = {type = "categorical", choices = [50]}\n'
+    )
+    tune(recipe, tmp_path / "out", {"tune.trials": 5})
+    # The settings of the recipe itself come first.
+    assert loaded == [60, 60, 50]
+
+
+@pytest.mark.parametrize("dataset", ["homographs", "co2"])
+def test_no_setting_of_another_section_reaches_the_data(dataset: str) -> None:
+    task = {"homographs": "labelling", "co2": "forecasting"}[dataset]
+    plain = {"name": "a", "task": task, "dataset": {"name": dataset}}
+    other = {
+        **plain,
+        "name": "b",
+        "model": {"hidden_size": 3},
+        "training": {"epochs": 2, "bptt": 9},
+    }
+
+    first, second = (build.load_data(config.Config.model_validate(one)) for one in (plain, other))
+
+    assert first.digest() == second.digest()
 
 
 def test_a_name_that_is_no_setting_is_found_before_any_trial(recipe: Path, tmp_path: Path) -> None:

@@ -21,6 +21,29 @@ def load_data(config: Config) -> Data:
     return data
 
 
+# Sections that no data set is read by.
+_NOT_OF_DATA = {"name", "model", "training", "tracking", "tune", "ray"}
+
+
+class DataLoader:
+    """Loads data sets, and keeps the latest for configurations that differ in nothing of it."""
+
+    def __init__(self) -> None:
+        self._settings: dict[str, Any] | None = None
+        self._data: Data | None = None
+
+    def load(self, config: Config) -> Data:
+        """Does what :func:`load_data` does, from memory where that holds the same.
+
+        Raises:
+            ValueError: the data set is unknown, for another task, or not there.
+        """
+        settings = config.model_dump(exclude=_NOT_OF_DATA)
+        if self._data is None or settings != self._settings:
+            self._data, self._settings = load_data(config), settings
+        return self._data
+
+
 def check_data(config: Config) -> Checked:
     """Reads the data set of a configuration and collects what is wrong in it.
 
