@@ -22,6 +22,10 @@ CASES: list[dict[str, Any]] = [
     if segment > 1 or channels
 ]
 CASES += [{**CASES[0], "segment": 4, "regularizers": [Zoneout(cell=0.3, hidden=0.2)]}]
+CASES += [
+    {"segment": segment, "channel_independent": True, "lags": lags}
+    for segment, lags in ((1, 1), (1, 5), (4, 2), (4, 9))
+]
 
 
 def initial(spec: pb.ModelSpec, batch: int) -> dict[str, np.ndarray]:
@@ -58,14 +62,16 @@ def test_a_file_streams_bit_for_bit_however_a_series_is_cut(
         assert states[state.input].tobytes() == whole[state.output].tobytes()
 
 
+@pytest.mark.parametrize("lags", [0, 9])
 @pytest.mark.parametrize("head", HEADS)
 def test_a_file_of_a_shared_head_passes_the_check_from_its_own_weights(
-    head: str, tmp_path: Path
+    head: str, lags: int, tmp_path: Path
 ) -> None:
-    model = segmented_forecaster(channel_independent=True, head=head)
+    model = segmented_forecaster(channel_independent=True, head=head, lags=lags)
     spec = export_onnx(model, tmp_path / "model.onnx")
 
     assert (spec.forecast.segment, spec.forecast.channel_independent) == (4, True)
+    assert spec.forecast.lags == lags
     assert check_file(tmp_path / "model.onnx").parity.max_relative_error < 1e-5
 
 
@@ -81,7 +87,7 @@ def test_the_states_are_declared_with_their_shapes(cell: str, tmp_path: Path) ->
 @pytest.mark.parametrize("head", HEADS)
 def test_a_stream_goes_on_from_a_checkpoint_on_another_server(head: str, tmp_path: Path) -> None:
     """Rings, what was read, and the last value: all of the state is in the token."""
-    model = segmented_forecaster(channel_independent=True, head=head)
+    model = segmented_forecaster(channel_independent=True, lags=9, head=head)
     spec = export_onnx(model, tmp_path / "models" / "m" / "1" / "model.onnx")
     x = model.example(1, TIME, torch.Generator().manual_seed(0)).numpy()
     (tmp_path / "key").write_bytes(bytes(32))

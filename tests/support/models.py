@@ -73,6 +73,7 @@ def segmented_forecaster(
     *,
     segment: int = 4,
     channel_independent: bool = False,
+    lags: int = 0,
     head: str = "quantile",
     **arguments: Any,
 ) -> Forecaster:
@@ -81,18 +82,23 @@ def segmented_forecaster(
     rng = np.random.default_rng(1)
     values = rng.normal(size=(200, 3)).cumsum(axis=0) * [1.0, 0.1, 5.0] + [300.0, 10.0, 500.0]
     width = segment * (1 if channel_independent else 3)
-    return Forecaster(
+    model = Forecaster(
         Recurrent(cell, width, 8, 2, **arguments),  # type: ignore[arg-type]  # names from FLAVOURS
         features=FEATURES,
         targets=FEATURES,
         horizon=4,
         quantile_levels=(0.1, 0.5, 0.9),
-        scaler=StandardScaler.fit(values, (True, True, False)),
+        scaler=StandardScaler.fit(values, (True, True, lags > 0)),
         frequency="h",
         segment=segment,
         channel_independent=channel_independent,
+        lags=lags,
         **HEADS[head],
     ).eval()
+    if lags:
+        # They begin at zero, where they would hide in a test.
+        torch.nn.init.normal_(model.head.linear.weight[:, model.recurrent.output_size :], std=0.1)
+    return model
 
 
 def zoned_forecaster(cell: str = "gru") -> Forecaster:

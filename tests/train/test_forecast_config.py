@@ -101,6 +101,17 @@ def test_segments_and_channels_give_the_network_its_width(recipe: Path) -> None:
     assert apart.head.linear.out_features < both.head.linear.out_features
 
 
+def test_lags_widen_the_head_and_begin_at_nothing(recipe: Path) -> None:
+    settings = {"model__channel_independent": "true", "dataset__differenced": '["a", "b"]'}
+
+    model = built(recipe, model__lags="5", **settings)
+
+    width = model.recurrent.output_size
+    assert model.head.linear.in_features == width + 5
+    assert not model.head.linear.weight[:, width:].any()
+    assert model.head.linear.weight[:, :width].all()
+
+
 def test_a_differenced_feature_is_scaled_by_what_is_asked_for(recipe: Path) -> None:
     differenced = {"dataset__differenced": '["a"]'}
     changes = built(recipe, **differenced)

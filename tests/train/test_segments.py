@@ -20,6 +20,11 @@ SHAPES: list[dict[str, Any]] = [
     for cell, segment, channels in itertools.product(("gru", "lstm"), (1, 4), (True, False))
     if segment > 1 or channels
 ]
+LAGGED: list[dict[str, Any]] = [
+    {"segment": segment, "channel_independent": True, "lags": lags}
+    for segment, lags in ((1, 1), (1, 5), (4, 2), (4, 9))
+]
+SHAPES += LAGGED
 
 
 def series(model: Forecaster, batch: int = 2) -> torch.Tensor:
@@ -88,8 +93,9 @@ def test_a_short_row_is_what_it_is_alone(shape: dict[str, Any], length: int) -> 
         torch.testing.assert_close(found[:, 1:], expected)
 
 
-def test_the_future_changes_no_forecast() -> None:
-    model = segmented_forecaster()
+@pytest.mark.parametrize("shape", [{}, *LAGGED], ids=str)
+def test_the_future_changes_no_forecast(shape: dict[str, Any]) -> None:
+    model = segmented_forecaster(**shape)
     x = series(model)
     changed = x.clone()
     changed[:, 12:] += 100.0
@@ -99,8 +105,30 @@ def test_the_future_changes_no_forecast() -> None:
     assert torch.equal(before[:, :12], after[:, :12])
 
 
-def test_a_channel_of_its_own_sees_no_other() -> None:
-    model = segmented_forecaster(channel_independent=True)
+def test_lags_are_the_distances_from_the_last_value() -> None:
+    """The head as an autoregression by itself: weights of the distances, in units of the target."""
+    model = segmented_forecaster(channel_independent=True, lags=9)
+    with torch.no_grad():
+        model.center.zero_()
+        model.head.linear.weight.zero_()
+        model.head.linear.bias.zero_()
+        # The middle one step ahead, from the distances to x_{t-9} and x_{t-2}.
+        model.head.linear.weight[0, 8] = 0.25
+        model.head.linear.weight[0, 8 + 7] = 0.5
+    x = series(model)
+
+    forecasts, _ = model(x)
+
+    now, near, far = x[:, 9:], x[:, 7:-2], x[:, :-9]
+    expected = now + 0.25 * (now - far) + 0.5 * (now - near)
+    torch.testing.assert_close(forecasts[:, 9:, 0, :, 1], expected, rtol=1e-5, atol=1e-3)
+    begin = x[:, 1] + 0.25 * (x[:, 1] - x[:, 0]) + 0.5 * (x[:, 1] - x[:, 0])
+    torch.testing.assert_close(forecasts[:, 1, 0, :, 1], begin, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("lags", [0, 9])
+def test_a_channel_of_its_own_sees_no_other(lags: int) -> None:
+    model = segmented_forecaster(channel_independent=True, lags=lags)
     x = series(model)
     changed = x.clone()
     changed[..., 1] *= 3.0
@@ -132,8 +160,9 @@ def test_channels_share_their_weights() -> None:
     torch.testing.assert_close(forecasts[..., 0, :], forecasts[..., 1, :])
 
 
-def test_every_weight_of_a_segmented_network_learns() -> None:
-    model = segmented_forecaster(channel_independent=True).train()
+@pytest.mark.parametrize("lags", [0, 9])
+def test_every_weight_of_a_segmented_network_learns(lags: int) -> None:
+    model = segmented_forecaster(channel_independent=True, lags=lags).train()
     x = series(model)
 
     distribution, _ = model.distribution(x)
@@ -151,6 +180,15 @@ def test_every_weight_of_a_segmented_network_learns() -> None:
         (
             {"segment": 12, "channel_independent": True, "targets": ("a",)},
             r"targets=\['a'\] with channel_independent=True: each feature is forecast",
+        ),
+        ({"segment": 4, "lags": -1}, "lags=-1 is out of range"),
+        (
+            {"segment": 4, "lags": 2},
+            r"lags=2 with channel_independent=False and scaler.differenced=\[False, False, False\]",
+        ),
+        (
+            {"segment": 12, "channel_independent": True, "lags": 2},
+            "lags are sums of changes, channel by channel; difference every feature",
         ),
     ],
 )

@@ -322,6 +322,7 @@ class ForecastSpec(google.protobuf.message.Message):
     HEAD_FIELD_NUMBER: builtins.int
     SEGMENT_FIELD_NUMBER: builtins.int
     CHANNEL_INDEPENDENT_FIELD_NUMBER: builtins.int
+    LAGS_FIELD_NUMBER: builtins.int
     horizon: builtins.int
     """Steps ahead, from 1 to horizon."""
     frequency: builtins.str
@@ -332,6 +333,8 @@ class ForecastSpec(google.protobuf.message.Message):
     """
     channel_independent: builtins.bool
     """Whether each feature is a series of its own, read with the same weights."""
+    lags: builtins.int
+    """Values before the last one that a linear map reads beside the network."""
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Feature]: ...
     @property
@@ -358,9 +361,10 @@ class ForecastSpec(google.protobuf.message.Message):
         head: Global___Head | None = ...,
         segment: builtins.int = ...,
         channel_independent: builtins.bool = ...,
+        lags: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["head", b"head", "scaler", b"scaler"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["channel_independent", b"channel_independent", "features", b"features", "frequency", b"frequency", "head", b"head", "horizon", b"horizon", "quantile_levels", b"quantile_levels", "scaler", b"scaler", "segment", b"segment", "targets", b"targets"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["channel_independent", b"channel_independent", "features", b"features", "frequency", b"frequency", "head", b"head", "horizon", b"horizon", "lags", b"lags", "quantile_levels", b"quantile_levels", "scaler", b"scaler", "segment", b"segment", "targets", b"targets"]) -> None: ...
 
 Global___ForecastSpec: typing_extensions.TypeAlias = ForecastSpec
 

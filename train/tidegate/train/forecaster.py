@@ -58,6 +58,9 @@ class Forecaster(nn.Module):
         segment: observations that a step of the network reads; see :mod:`segments`.
         channel_independent: whether each feature is a series of its own, read and
             forecast with the same weights; every feature is a target then.
+        lags: values before the last one that the head reads beside the hidden state, as
+            distances from it: an autoregressive component. Each feature must be
+            differenced, and its channel independent.
         head: a kind of head.
         **options: of the head, such as ``largest_count``.
 
@@ -90,12 +93,14 @@ class Forecaster(nn.Module):
         units: Sequence[str] = (),
         segment: int = 1,
         channel_independent: bool = False,
+        lags: int = 0,
         head: type[Head] = QuantileHead,
         **options: Any,  # noqa: ANN401 # each head has its own
     ) -> None:
         super().__init__()
         check_positive("segment", segment)
-        self.segments = Segments(segment, channel_independent)
+        _check_lags(lags, scaler, channel_independent=channel_independent)
+        self.segments = Segments(segment, channel_independent, lags)
         _check_network(recurrent, len(features), self.segments.input_size(len(features)))
         check_reads_numbers(recurrent.regularizers)
         for target in targets:
@@ -107,7 +112,11 @@ class Forecaster(nn.Module):
             )
         self.recurrent = recurrent
         shape = Shape(horizon, len(targets), tuple(quantile_levels))
-        self.head = head(recurrent.output_size, shape, shared=channel_independent, **options)
+        width = recurrent.output_size + lags
+        self.head = head(width, shape, shared=channel_independent, **options)
+        with torch.no_grad():
+            # A linear model is convex, and nothing is gained by noise in its beginning.
+            self.head.linear.weight[:, recurrent.output_size :] = 0.0
         self.format = SeriesFormat(
             tuple(features),
             tuple(units) or ("",) * len(features),
@@ -287,6 +296,17 @@ def _last(x: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return x[:, -1]
     return x[torch.arange(len(x), device=x.device), lengths.to(x.device).long() - 1]
+
+
+def _check_lags(lags: int, scaler: Scaler, *, channel_independent: bool) -> None:
+    if lags < 0:
+        raise ValueError(f"lags={lags} is out of range; give a whole number from 0 up")
+    if lags and not (channel_independent and all(scaler.differenced)):
+        raise ValueError(
+            f"lags={lags} with channel_independent={channel_independent} and "
+            f"scaler.differenced={list(scaler.differenced)}: lags are sums of changes, channel by "
+            "channel; difference every feature and set channel_independent=True, or give no lags"
+        )
 
 
 def _check_network(recurrent: Recurrent, features: int, width: int) -> None:

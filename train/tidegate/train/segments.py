@@ -5,12 +5,16 @@ ago: h_t = cell(x_{t-w+1..t}, h_{t-w}). So the layers take T / w steps from one 
 of T observations to the other, and a segment ends at every one of them; w
 interleaved sequences run side by side.
 
+Beside the hidden state they may answer with the series' own lags, for a linear
+map to read: how far the last value is from each of the m values before it.
+
 Source: segments from Lin et al. 2023, arXiv 2308.11200 (SegRNN); the dilation,
 which makes them streamable, from Chang et al. 2017, arXiv 1710.02224 (Dilated
-RNN).
+RNN); the linear, autoregressive component from Lai et al. 2018, arXiv 1703.07015
+(LSTNet, section 3.6).
 
 Dimensions: B batch, T time, F features, C channels, L layers, H hidden, w segment,
-P phases.
+P phases, m lags.
 """
 
 from dataclasses import dataclass
@@ -32,25 +36,33 @@ class Segments:
         length: w, the observations of a step.
         channel_independent: whether each feature is a series of its own, read and
             forecast with the same weights.
+        lags: m, values before the last one that the answer holds beside the hidden
+            state; the reads must be changes, of which they are the sums.
     """
 
     length: int
     channel_independent: bool
+    lags: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Reads that are carried: those which the next segment and lags begin with."""
+        return max(self.length, self.lags) - 1
 
     def input_size(self, features: int) -> int:
         """What the stack must take."""
         return self.length * (1 if self.channel_independent else features)
 
     def initial_state(self, recurrent: Recurrent, batch: int, features: int) -> States:
-        """States h (and c) [L * w, B, C * H], then reads [w - 1, B, F] where w is above 1."""
+        """States h (and c) [L * w, B, C * H], then reads [max(w, m) - 1, B, F] if any."""
         weight = recurrent.weights(0, 0).weight_ih
         channels = features if self.channel_independent else 1
         width = channels * recurrent.hidden_size
         rings = [weight.new_zeros(recurrent.num_layers * self.length, batch, width)]
         if recurrent.cell == "lstm":
             rings *= 2
-        if self.length > 1:
-            rings.append(weight.new_zeros(self.length - 1, batch, features))
+        if self.kept > 0:
+            rings.append(weight.new_zeros(self.kept, batch, features))
         return tuple(rings)
 
     def run(
@@ -71,15 +83,15 @@ class Segments:
             sequences: as for :meth:`Recurrent.forward`.
 
         Returns:
-            The hidden states [B, T, H], channel by channel [B, T, C, H], and the
-            state after each row's last observation.
+            The hidden states [B, T, H], channel by channel [B, T, C, H], or with lags
+            [B, T, C, H + m]; and the state after each row's last observation.
         """
         batch, time, features = reads.shape
         if lengths is None:
             lengths = torch.full((batch,), time, device=reads.device)
         channels = features if self.channel_independent else 1
         rings = list(state)
-        before = rings.pop() if self.length > 1 else reads.new_zeros(0, batch, features)
+        before = rings.pop() if self.kept > 0 else reads.new_zeros(0, batch, features)
         recent = last_reads(reads, before, lengths)
         if self.channel_independent:
             reads, before = to_channels(reads), before.reshape(len(before), batch * channels, 1)
@@ -87,20 +99,23 @@ class Segments:
             sequences = None if sequences is None else sequences.repeat_interleave(channels)
         hidden, new = run_dilated(
             recurrent,
-            windows(reads, before),
+            windows(reads, before[self.kept - self.length + 1 :]),
             lengths,
             tuple(ring.reshape(len(ring), batch * channels, -1) for ring in rings),
             self.length,
             sequences,
         )
         new = tuple(ring.reshape(len(ring), batch, -1) for ring in new)
+        if self.lags > 0:
+            changes = windows(reads, before[self.kept - self.lags + 1 :])
+            hidden = torch.cat([hidden, distances(changes)], dim=-1)
         if self.channel_independent:
             hidden = from_channels(hidden, channels)
-        return hidden, ((*new, recent) if self.length > 1 else new)
+        return hidden, ((*new, recent) if self.kept > 0 else new)
 
 
 def windows(reads: Tensor, before: Tensor) -> Tensor:
-    """The last w reads at each step, feature by feature and the latest at the end.
+    """The last reads at each step, feature by feature and the latest at the end.
 
     Args:
         reads: [B, T, F].
@@ -113,8 +128,13 @@ def windows(reads: Tensor, before: Tensor) -> Tensor:
     return known.unfold(1, len(before) + 1, 1).flatten(start_dim=2)
 
 
+def distances(changes: Tensor) -> Tensor:
+    """How far the last value is from that before each change: the sum of all changes since."""
+    return changes.flip(-1).cumsum(dim=-1).flip(-1)
+
+
 def last_reads(reads: Tensor, before: Tensor, lengths: Tensor) -> Tensor:
-    """The last w - 1 reads of each row, [w - 1, B, F]; arguments as for :func:`windows`."""
+    """The last reads of each row, as many as before; arguments as for :func:`windows`."""
     known = torch.cat([before.transpose(0, 1), reads], dim=1)
     index = lengths + torch.arange(len(before), device=reads.device)[:, None]
     return known[torch.arange(len(reads), device=reads.device), index]

@@ -56,6 +56,13 @@ class ModelConfig(Section):
     channel_independent: bool = Field(
         default=False, description="Forecasting: each feature a series of its own, same weights."
     )
+    lags: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Forecasting: earlier values that a linear map reads beside the network, "
+        "as distances from the last one; every column differenced, channel_independent.",
+    )
     embedding_size: int = Field(default=64, ge=1, le=8192, description="Of words and other tokens.")
     embedding_std: float | None = Field(
         default=None,

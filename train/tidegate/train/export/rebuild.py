@@ -197,7 +197,7 @@ def _step(recurrent: Recurrent, weights: _Weights, suffix: str) -> tuple[Array, 
 def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
     forecast, scaler = spec.forecast, spec.forecast.scaler
     features = [feature.name for feature in forecast.features]
-    segments = Segments(max(1, forecast.segment), forecast.channel_independent)
+    segments = Segments(max(1, forecast.segment), forecast.channel_independent, forecast.lags)
     model = Forecaster(
         _recurrent(spec, weights, input_size=segments.input_size(len(features))),
         features=features,
@@ -214,6 +214,7 @@ def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
         units=[feature.unit for feature in forecast.features],
         segment=segments.length,
         channel_independent=segments.channel_independent,
+        lags=segments.lags,
         **_head_options(forecast.head),
     )
     # The graph holds 1 / scale in the first weights, and the targets' scale in the head.

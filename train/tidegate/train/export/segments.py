@@ -1,7 +1,7 @@
 """Segments as graph nodes: the equations of tidegate.train.segments.
 
 Dimensions: T time, B batch, F features, C channels, R rows (B * C), L layers, H hidden,
-w segment, P phases. Values are time-major.
+w segment, P phases, m lags. Values are time-major.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
     """What the segments came to.
 
     Attributes:
-        hidden: [B, T, C, H].
+        hidden: [B, T, C, H], with lags [B, T, C, H + m].
         states: the next ones, in the order of the inputs.
     """
 
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 def segment_inputs(graph: GraphBuilder, model: Forecaster) -> list[str]:
-    """Declares h (and c) [L * w, B, C * H], and reads [w - 1, B, F] where w is above 1."""
+    """Declares h (and c) [L * w, B, C * H], and reads [max(w, m) - 1, B, F] if any."""
     return [graph.input(name, "float32", shape) for name, shape in _states(model).items()]
 
 
@@ -53,12 +53,12 @@ def add_segments(
 
 
 def _states(model: Forecaster) -> dict[str, tuple[int | str, ...]]:
-    w, recurrent = model.segments.length, model.recurrent
+    w, kept, recurrent = model.segments.length, model.segments.kept, model.recurrent
     features = len(model.format.features)
     channels = features if model.segments.channel_independent else 1
     ring = (recurrent.num_layers * w, "batch", channels * recurrent.hidden_size)
     shapes: dict[str, tuple[int | str, ...]] = dict.fromkeys(STATE_NAMES[recurrent.cell], ring)
-    return shapes | ({READS: (w - 1, "batch", features)} if w > 1 else {})
+    return shapes | ({READS: (kept, "batch", features)} if kept else {})
 
 
 class _Segments:
@@ -68,6 +68,8 @@ class _Segments:
         self.graph = graph
         self.recurrent = model.recurrent
         self.w = model.segments.length
+        self.lags = model.segments.lags
+        self.kept = model.segments.kept
         self.features = len(model.format.features)
         self.channels = self.features if model.segments.channel_independent else 1
         self.read = read
@@ -80,8 +82,8 @@ class _Segments:
 
     def add(self, states: list[str]) -> Outcome:
         graph, rings = self.graph, list(states)
-        known = graph.add("Concat", rings.pop(), self.read, axis=0) if self.w > 1 else self.read
-        recent = [self._recent(known)] if self.w > 1 else []
+        known = graph.add("Concat", rings.pop(), self.read, axis=0) if self.kept else self.read
+        recent = [self._recent(known)] if self.kept else []
         counts = self._counts()
         least = graph.add("Max", counts, self._number(1))
         whole = [self._ring(ring) for ring in rings]
@@ -97,18 +99,31 @@ class _Segments:
             self._turned(ring, old, one, counts)
             for ring, old, one in zip(whole, before, new, strict=True)
         ]
-        return Outcome(self._hidden(y), [*turned, *recent])
+        hidden = self._hidden(y)
+        if self.lags:
+            hidden = graph.add("Concat", hidden, self._distances(known), axis=-1)
+        return Outcome(hidden, [*turned, *recent])
 
     def _windows(self, known: str) -> str:
         """The last w reads at each step, [T, R, w], or of all features [T, R, F * w]."""
         graph = self.graph
-        if self.w == 1:
-            windows = known
-        else:
-            index = graph.add("Add", self._range(self.time, (-1, 1)), self._numbers(self.w))
-            windows = graph.transpose(graph.add("Gather", known, index, axis=0), (0, 2, 3, 1))
+        windows = self._latest(known, self.w) if self.kept else known
         width = self.features * self.w // self.channels
         return graph.add("Reshape", windows, self._shape(self.time, -1, width))
+
+    def _latest(self, known: str, count: int) -> str:
+        """The last reads at each step, [T, B, F, count]."""
+        graph = self.graph
+        places = [[self.kept - count + 1 + place for place in range(count)]]
+        offsets = graph.constant(places, "int64")
+        index = graph.add("Add", self._range(self.time, (-1, 1)), offsets)
+        return graph.transpose(graph.add("Gather", known, index, axis=0), (0, 2, 3, 1))
+
+    def _distances(self, known: str) -> str:
+        """From the last value to the m before it: sums of the changes since, [B, T, C, m]."""
+        changes = self.graph.transpose(self._latest(known, self.lags), (1, 0, 2, 3))
+        last_axis = self.graph.constant(-1, "int64")
+        return self.graph.add("CumSum", changes, last_axis, reverse=1)
 
     def _folded(self, windows: str) -> str:
         """Every P steps side by side, [T / P, P * R, I]; the last ones are padded."""
@@ -162,12 +177,12 @@ class _Segments:
         return graph.reshape(turned, (L * self.w, -1, self.channels * H))
 
     def _recent(self, known: str) -> str:
-        """The last w - 1 reads of each row, [w - 1, B, F]."""
+        """The last reads of each row, those that are kept, [max(w, m) - 1, B, F]."""
         graph = self.graph
-        index = graph.add("Add", self._numbers(self.w - 1, (-1, 1)), self.lengths)
+        index = graph.add("Add", self._numbers(self.kept, (-1, 1)), self.lengths)
         flat = graph.reshape(known, (-1, self.features))
         gathered = graph.add("Gather", flat, self._flat_index(index, self.batch), axis=0)
-        return graph.reshape(gathered, (self.w - 1, -1, self.features))
+        return graph.reshape(gathered, (self.kept, -1, self.features))
 
     def _flat_index(self, index: str, rows: str) -> str:
         """Places in [..., rows] made one axis, of [N, rows] numbers along the other."""

@@ -210,6 +210,7 @@ def _forecast(model: Forecaster) -> pb.ForecastSpec:
         head=_head(model.head),
         segment=model.segments.length if model.segments.length > 1 else 0,
         channel_independent=model.segments.channel_independent,
+        lags=model.segments.lags,
     )
 
 

@@ -43,7 +43,9 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
     @override
     def build_model(self, config: Config, data: Panel) -> Forecaster:
         warn_if_deep(config.model.num_layers, sum(map(len, data.train)))
-        segments = Segments(config.model.segment, config.model.channel_independent)
+        segments = Segments(
+            config.model.segment, config.model.channel_independent, config.model.lags
+        )
         return Forecaster(
             build_recurrent(config, segments.input_size(len(data.features))),
             features=data.features,
@@ -55,6 +57,7 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
             frequency=data.frequency,
             segment=segments.length,
             channel_independent=segments.channel_independent,
+            lags=segments.lags,
             head=HEADS[config.forecast.head],
             **_head_options(config, data),
         )
