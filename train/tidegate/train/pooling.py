@@ -28,8 +28,8 @@ class MaxPooling(nn.Module):
 class MeanPooling(nn.Module):
     """The mean over the words, in each of the W places.
 
-    Source: Collobert and Weston 2008, "A Unified Architecture for Natural Language
-    Processing".
+    Source: Tang, Qin and Liu 2015, "Document Modeling with Gated Recurrent Neural
+    Network for Sentiment Classification".
     """
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
