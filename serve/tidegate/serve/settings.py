@@ -200,7 +200,7 @@ class BatchSettings:
     max_batch: int = 1_024
     max_batch_rows: int = 8_192
     long_rows: int = 1_024
-    inline_rows: int = 256
+    inline_rows: int = 64
 
 
 @dataclass(frozen=True, kw_only=True)
