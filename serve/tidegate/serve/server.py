@@ -48,7 +48,7 @@ _IDLE_CHECK_SECONDS = 0.02
 _TOKENS_SECONDS = 1.0
 # Time to write the last states, also after a drain that took all of its own.
 _STORE_SECONDS = 1.0
-# A batch of 256 messages is some 3,000 objects that live for milliseconds: at Python's 700 each
+# A batch of 256 messages is thousands of objects that live for milliseconds: at Python's 700 each
 # batch is searched for garbage several times. What is left of a call of gRPC's is garbage that is
 # old when it ends, so the older generations are searched more often than Python would.
 _GARBAGE_OBJECTS = 5_000
