@@ -143,9 +143,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "forecaster-lstm-student-t": lambda: forecaster("lstm", head={"head": StudentTHead}),
     "forecaster-gru-negative-binomial": lambda: forecaster("gru", head=_COUNTS),
     "forecaster-gru-segments": segmented_forecaster,
-    "forecaster-gru-mc-masks": lambda: forecaster(
-        "gru", (True, False, False), {}, regularizers=[Variational(0.2)]
-    ),
     "forecaster-lstm-mc-masks": lambda: forecaster(
         "lstm", (True, True, True), {}, regularizers=[Variational(0.2, hidden_p=0.0)]
     ),
@@ -162,7 +159,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     ),
 }
 # Whose masks of Monte Carlo inference are inputs.
-MC_MASKS = frozenset({"forecaster-gru-mc-masks", "forecaster-lstm-mc-masks"})
+MC_MASKS = frozenset({"forecaster-lstm-mc-masks"})
 
 
 def main(folder: Path = FOLDER) -> list[str]:
