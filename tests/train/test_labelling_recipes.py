@@ -162,6 +162,9 @@ def test_a_joint_run_is_in_mlflow_with_its_tables(
         "labels.png",
         "sentence_labels.png",
     }
+    pictures = [Path(file.path).name for file in client.list_artifacts(result.run_id, "images")]
+    for name in ("validation_labels", "validation_sentence_labels"):
+        assert any(picture.startswith(f"{name}+step+1+") for picture in pictures)
     found = client.get_run(result.run_id).data.metrics
     assert found["test_f1"] == result.evaluation.metrics["f1"]
     assert result.spec.metrics["exact_match"] == result.evaluation.metrics["exact_match"]

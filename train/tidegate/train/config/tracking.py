@@ -11,7 +11,7 @@ class TrackingConfig(Section):
     uri: str = "sqlite:///.tidegate/mlflow.db"
     experiment: str = "tidegate"
     registered_model: str | None = Field(default=None, description="None: the run's name.")
-    picture_every: int = Field(default=5, ge=1, description="Epochs between two forecast pictures.")
+    picture_every: int = Field(default=5, ge=1, description="Epochs between two pictures.")
     system_metrics: bool = Field(
         default=True,
         description="Those of the machine: processors, memory, disk, network and NVIDIA GPUs, "

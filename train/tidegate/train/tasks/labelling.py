@@ -1,5 +1,8 @@
 """Labelling: a whole sentence, a label for each word or for the sentence."""
 
+from collections.abc import Callable, Iterator, Sequence
+
+from matplotlib.figure import Figure
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
@@ -94,16 +97,32 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
         return _scored(model, data, predict(model, getattr(data, part), mc_samples=mc_samples))
 
     @override
+    def after_epoch(
+        self, config: Config, model: Labeller, data: SentenceSplit, tracked: tracking.Run
+    ) -> Sequence[Callable[[fit.Epoch], None]]:
+        def draw(epoch: fit.Epoch) -> None:
+            if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
+                for name, figure in _confusion_figures(predict(model, data.validation)):
+                    tracked.log_picture(f"validation_{name}", figure, epoch.number)
+
+        return (draw,)
+
+    @override
     def report(
         self,
         config: Config,
         evaluation: Evaluation[Answers],
         tracked: tracking.Run,
     ) -> None:
-        answers = evaluation.predictions
-        for name, (counts, names) in answers.confusions().items():
-            if len(names) <= plots.MOST_LABELS:
-                tracked.log_figure(plots.confusion_figure(counts, names), f"{name}.png")
+        for name, figure in _confusion_figures(evaluation.predictions):
+            tracked.log_figure(figure, f"{name}.png")
+
+
+def _confusion_figures(answers: Answers) -> Iterator[tuple[str, Figure]]:
+    """A picture for each kind of label that has few enough, by name."""
+    for name, (counts, names) in answers.confusions().items():
+        if len(names) <= plots.MOST_LABELS:
+            yield name, plots.confusion_figure(counts, names)
 
 
 def _scored(model: Labeller, data: SentenceSplit, answers: Answers) -> Evaluation[Answers]:
