@@ -258,7 +258,7 @@ def test_the_command_judges_the_mean_of_sampled_networks_by_the_tasks_metric(
 
         return after
 
-    monkeypatch.setattr("tidegate.train.job.build_mc_judge", spoilt)
+    monkeypatch.setattr("tidegate.train.job.exporting.build_mc_judge", spoilt)
     assert main(arguments) == 2
     assert "of the mean of 10 networks from" in capsys.readouterr().err
     assert not output.exists()
