@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from support.models import HEADS, Session, segmented_forecaster
 from support.server import running_server
 from tidegate.client import Client
-from tidegate.train import Zoneout, export_onnx
+from tidegate.train import Forecaster, Zoneout, export_onnx
 from tidegate.train.export import check_file
+from tidegate.train.export.rebuild import rebuild
 from tidegate.v1 import model_spec_pb2 as pb
 
 TIME = 23
@@ -73,6 +75,20 @@ def test_a_file_of_a_shared_head_passes_the_check_from_its_own_weights(
     assert (spec.forecast.segment, spec.forecast.channel_independent) == (4, True)
     assert spec.forecast.lags == lags
     assert check_file(tmp_path / "model.onnx").parity.max_relative_error < 1e-5
+
+
+def test_a_file_of_many_lags_agrees_with_its_network_and_comes_back_as_it(tmp_path: Path) -> None:
+    model = segmented_forecaster(segment=4, channel_independent=True, lags=336)
+
+    spec = export_onnx(model, tmp_path / "model.onnx")
+
+    assert spec.parity.max_relative_error < 1e-6
+    rebuilt = rebuild(onnx.load(tmp_path / "model.onnx")).model
+    assert isinstance(rebuilt, Forecaster)
+    torch.testing.assert_close(
+        rebuilt.head.linear.weight, model.head.linear.weight, rtol=1e-5, atol=1e-6
+    )
+    assert {state.input: list(state.shape) for state in spec.states}["reads"] == [335, -1, 3]
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

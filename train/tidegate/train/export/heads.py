@@ -85,6 +85,28 @@ def column_scale(model: Forecaster) -> Array:
     return scale.reshape(-1)
 
 
+def of_changes(weight: Array, lags: int) -> Array:
+    """Weights of the last changes, of those of the distances that are their sums.
+
+    The sum over i of w_i times the changes since i is that over changes k of the w_i up
+    to k. So nothing is summed up in float32 at each step, which costs digits.
+
+    Args:
+        weight: [columns, H + m], with those of the distances at the end.
+        lags: m.
+    """
+    summed = weight[:, weight.shape[1] - lags :].cumsum(axis=1, dtype=np.float64)
+    kept = weight[:, : weight.shape[1] - lags]
+    return np.concatenate([kept, summed.astype(np.float32)], axis=1)
+
+
+def of_distances(weight: Array, lags: int) -> Array:
+    """The inverse of :func:`of_changes`."""
+    first = weight.shape[1] - lags
+    apart = np.diff(weight[:, first:], axis=1, prepend=np.float32(0))
+    return np.concatenate([weight[:, :first], apart], axis=1)
+
+
 def _absolute(graph: GraphBuilder, model: Forecaster, hidden: str, x: str) -> str:
     # A slope of -1 takes the absolute value and one of 1 nothing. Flat, since a
     # product over three columns at a time is slow.
@@ -158,6 +180,7 @@ def _linear(graph: GraphBuilder, model: Forecaster, hidden: str) -> str:
     # A map that serves all targets is in no target's units.
     rows = np.ones(1, np.float32) if model.head.shared else column_scale(model)
     weight, bias = to_numpy(linear.weight) * rows[:, None], to_numpy(linear.bias) * rows
+    weight = of_changes(weight, model.segments.lags)
     product = graph.add("MatMul", hidden, graph.constant(weight.T, name="head_W"))
     return graph.add("Add", product, graph.constant(bias, name="head_B"))
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tidegate.train.characters import CharacterEncoder, Normalization
 from tidegate.train.export.characters import SCOPE
 from tidegate.train.export.contract import step_rates
-from tidegate.train.export.heads import column_scale
+from tidegate.train.export.heads import column_scale, of_distances
 from tidegate.train.export.joints import SUFFIXES
 from tidegate.train.export.quantization import float_weights
 from tidegate.train.export.spec import METADATA_KEY, SPEC_VERSION
@@ -31,6 +31,7 @@ from tidegate.train.export.weights import (
     StepWeights,
     from_operator_weights,
     from_step_weights,
+    to_numpy,
 )
 from tidegate.train.forecaster import Forecaster
 from tidegate.train.heads import HEADS, NegativeBinomialHead, QuantileHead, StudentTHead
@@ -217,11 +218,14 @@ def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
         lags=segments.lags,
         **_head_options(forecast.head),
     )
-    # The graph holds 1 / scale in the first weights, and the targets' scale in the head.
+    # The graph holds 1 / scale in the first weights, and the targets' scale in the head,
+    # whose weights of lags are of changes.
     with torch.no_grad():
         if not model.reads_segments:
             model.recurrent.weights(0, 0).weight_ih.mul_(model.scale)
         _fill_head(model.head.linear, weights)
+        distances = of_distances(to_numpy(model.head.linear.weight), segments.lags)
+        model.head.linear.weight.copy_(torch.from_numpy(distances))
         if not model.head.shared:
             rows = torch.from_numpy(column_scale(model))
             model.head.linear.weight.div_(rows[:, None])

@@ -18,7 +18,8 @@ class Outcome(NamedTuple):
     """What the segments came to.
 
     Attributes:
-        hidden: [B, T, C, H], with lags [B, T, C, H + m].
+        hidden: [B, T, C, H], with lags [B, T, C, H + m]: the last m reads, whose sums
+            are in the head's weights.
         states: the next ones, in the order of the inputs.
     """
 
@@ -101,7 +102,8 @@ class _Segments:
         ]
         hidden = self._hidden(y)
         if self.lags:
-            hidden = graph.add("Concat", hidden, self._distances(known), axis=-1)
+            changes = graph.transpose(self._latest(known, self.lags), (1, 0, 2, 3))
+            hidden = graph.add("Concat", hidden, changes, axis=-1)
         return Outcome(hidden, [*turned, *recent])
 
     def _windows(self, known: str) -> str:
@@ -118,12 +120,6 @@ class _Segments:
         offsets = graph.constant(places, "int64")
         index = graph.add("Add", self._range(self.time, (-1, 1)), offsets)
         return graph.transpose(graph.add("Gather", known, index, axis=0), (0, 2, 3, 1))
-
-    def _distances(self, known: str) -> str:
-        """From the last value to the m before it: sums of the changes since, [B, T, C, m]."""
-        changes = self.graph.transpose(self._latest(known, self.lags), (1, 0, 2, 3))
-        last_axis = self.graph.constant(-1, "int64")
-        return self.graph.add("CumSum", changes, last_axis, reverse=1)
 
     def _folded(self, windows: str) -> str:
         """Every P steps side by side, [T / P, P * R, I]; the last ones are padded."""
