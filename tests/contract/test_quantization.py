@@ -1,71 +1,22 @@
 """int8 weights: a smaller file, the same numbers whatever the batch, judged by the metric."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
+from support.large_models import HIDDEN, MODELS, network, trained_language_model
 from support.models import Session
 from tidegate.serve.inspection import describe
 from tidegate.serve.model import load_model
 from tidegate.serve.settings import Settings
-from tidegate.train import (
-    Forecaster,
-    Labeller,
-    LanguageModel,
-    ParityError,
-    Recurrent,
-    Zoneout,
-    checkpoint,
-    export_onnx,
-    job,
-)
+from tidegate.train import ParityError, Recurrent, checkpoint, export_onnx, job
 from tidegate.train.__main__ import main
-from tidegate.train.build import build_model, load_data
-from tidegate.train.config import Config
 from tidegate.train.export import check_file
 from tidegate.train.export.quantization import LEVELS, quantize_weights
 from tidegate.train.export.rebuild import rebuild
-from tidegate.train.regularizers import Regularizer
-from tidegate.train.scaler import StandardScaler
-
-HIDDEN = 48
-WORDS = ("<pad>", "<unk>", *(f"word{number}" for number in range(60)))
-
-
-def network(cell: str, *regularizers: Regularizer, **arguments: Any) -> Recurrent:
-    torch.manual_seed(0)
-    return Recurrent(cell, 24, HIDDEN, 2, regularizers=regularizers, **arguments)  # type: ignore[arg-type]  # names below
-
-
-WALK = np.random.default_rng(0).normal(size=(90, 3)).cumsum(axis=0) + np.array([300.0, 10.0, -50])
-MODELS: dict[str, nn.Module] = {
-    "lstm": network("lstm"),
-    "gru": network("gru"),
-    "lstm-bidirectional-sum": network("lstm", bidirectional=True, merge="sum"),
-    "gru-zoneout": network("gru", Zoneout(0.3, 0.2)),
-    "labeller": Labeller(
-        network("lstm", bidirectional=True),
-        words=WORDS,
-        label_names=("A", "B", "C"),
-        embedding_size=24,
-        decoder="crf",
-    ),
-    "forecaster": Forecaster(
-        Recurrent("gru", 3, HIDDEN, 2),
-        features=("level", "temperature", "load"),
-        targets=("level", "load"),
-        horizon=12,
-        quantile_levels=(0.1, 0.5, 0.9),
-        scaler=StandardScaler.fit(WALK, (True, False, False)),
-        frequency="h",
-    ),
-    "language model": LanguageModel(network("lstm"), vocabulary=WORDS[1:], embedding_size=24),
-}
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -164,21 +115,7 @@ def test_a_float_file_is_as_it_was(tmp_path: Path) -> None:
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    for part in ("a", "b", "c"):
-        (tmp_path / part).write_text("the tide comes in\nthe tide goes out\n" * 10)
-    config = Config.model_validate(
-        {
-            "name": "tide",
-            "task": "language_modelling",
-            "dataset": {"name": "text", "path": tmp_path, "files": ["a", "b", "c"]},
-            "model": {"hidden_size": HIDDEN, "num_layers": 1, "embedding_size": HIDDEN},
-            "training": {"epochs": 8, "lanes": 1, "bptt": 10, "learning_rate": 0.02},
-        }
-    )
-    data = load_data(config)
-    model = build_model(config, data)
-    job.train(config, model, data)
-    return checkpoint.save(tmp_path / "model.pt", config, model)
+    return trained_language_model(tmp_path)
 
 
 def test_the_command_writes_what_the_metric_allows_with_both_scores(
