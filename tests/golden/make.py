@@ -30,6 +30,7 @@ from tidegate.train import (
     export_onnx,
 )
 from tidegate.train.characters import CharacterEncoder
+from tidegate.train.export import WeightFormat
 from tidegate.train.heads import NegativeBinomialHead, StudentTHead
 from tidegate.train.recurrent import CellName
 from tidegate.train.scaler import StandardScaler
@@ -43,9 +44,11 @@ MAX_CHARACTERS = 5
 LENGTHS = np.array([TIME, 2], np.int32)
 
 
-def recurrent(cell: CellName, input_size: int = 3, layers: int = 2, **arguments: Any) -> Recurrent:
-    """A network of four units."""
-    return Recurrent(cell, input_size, 4, layers, **arguments)
+def recurrent(
+    cell: CellName, input_size: int = 3, layers: int = 2, *, hidden_size: int = 4, **arguments: Any
+) -> Recurrent:
+    """A network of four units, if not said otherwise."""
+    return Recurrent(cell, input_size, hidden_size, layers, **arguments)
 
 
 def forecaster(
@@ -143,6 +146,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "forecaster-lstm-student-t": lambda: forecaster("lstm", head={"head": StudentTHead}),
     "forecaster-gru-negative-binomial": lambda: forecaster("gru", head=_COUNTS),
     "forecaster-gru-segments": segmented_forecaster,
+    # One layer just large enough to be rounded.
+    "forecaster-gru-float16": lambda: forecaster(
+        "gru", (True, False, False), layers=1, hidden_size=19
+    ),
     "forecaster-lstm-mc-masks": lambda: forecaster(
         "lstm", (True, True, True), {}, regularizers=[Variational(0.2, hidden_p=0.0)]
     ),
@@ -158,6 +165,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         bidirectional=True, pooling="attention", **_SENTENCES
     ),
 }
+# Of weights that are not float32.
+WEIGHTS: dict[str, WeightFormat] = {"forecaster-gru-float16": "float16"}
 # Whose masks of Monte Carlo inference are inputs.
 MC_MASKS = frozenset({"forecaster-lstm-mc-masks"})
 
@@ -174,7 +183,12 @@ def main(folder: Path = FOLDER) -> list[str]:
 
 def _write(folder: Path, name: str, build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(5)
-    export_onnx(build(), folder / f"{name}.onnx", mc_masks=name in MC_MASKS)
+    export_onnx(
+        build(),
+        folder / f"{name}.onnx",
+        weights=WEIGHTS.get(name, "float32"),
+        mc_masks=name in MC_MASKS,
+    )
     session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
     inputs = {tensor.name: _input(tensor.name, tensor.shape) for tensor in session.get_inputs()}
     names = [tensor.name for tensor in session.get_outputs()]

@@ -780,8 +780,9 @@ class ModelSpec(google.protobuf.message.Message):
     contract: Global___InferenceContract.ValueType
     """Of the regularizers' contracts the one that promises least."""
     weights: builtins.str
-    """How the file holds its weights, for the record: "float32" or "int8", which the
-    graph turns back. Empty: "float32".
+    """How the file holds its weights, for the record: "float32", "int8", which the graph
+    turns back, or "float16", in which recurrent operators compute too; there a
+    forecaster's first weights read standardized values. Empty: "float32".
     """
     @property
     def network(self) -> Global___Network: ...

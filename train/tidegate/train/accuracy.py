@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tidegate.train.config import Config
-from tidegate.train.export import Judge
+from tidegate.train.export import Judge, WeightFormat
 from tidegate.train.tasks import TASKS, Data
 
 # Share by which rounded weights may make the validation metric worse.
@@ -19,7 +19,9 @@ class AccuracyError(ValueError):
     """Rounded weights cost more of the metric than was allowed."""
 
 
-def build_judge(config: Config, model: nn.Module, data: Data, tolerance: float) -> Judge:
+def build_judge(
+    config: Config, model: nn.Module, data: Data, tolerance: float, weights: WeightFormat
+) -> Judge:
     """Compares a model's validation metric with the trained one's; gives its test scores.
 
     Args:
@@ -27,6 +29,7 @@ def build_judge(config: Config, model: nn.Module, data: Data, tolerance: float) 
         model: trained.
         data: of the run.
         tolerance: share by which the metric may be worse.
+        weights: how the file holds them, for the error.
 
     Raises:
         ValueError: the tolerance is no share.
@@ -39,7 +42,7 @@ def build_judge(config: Config, model: nn.Module, data: Data, tolerance: float) 
         loss = before - after if higher_is_better else after - before
         if not loss <= tolerance * abs(before):
             raise AccuracyError(
-                f"weights='int8' takes {name} from {before:.6g} to {after:.6g}, by more than "
+                f"weights={weights!r} takes {name} from {before:.6g} to {after:.6g}, by more than "
                 f"tolerance={tolerance:g} allows; nothing was written. Export float32"
             )
         return TASKS[config.task].evaluate(config, rounded, data, "test").metrics

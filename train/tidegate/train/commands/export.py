@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "tidegate-train export CHECKPOINT --output FILE "
-        "[--weights int8 | --mc-masks] [--tolerance SHARE]\n"
+        "[--weights float16|int8 | --mc-masks] [--tolerance SHARE]\n"
         "       tidegate-train export --check FILE [--provider cuda] [CHECKPOINT]"
     )
     parser.epilog = (
@@ -28,10 +28,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument("--check", type=Path, metavar="FILE", help="the ONNX file to check")
     parser.add_argument(
         "--weights",
-        choices=("float32", "int8"),
+        choices=("float32", "float16", "int8"),
         default="float32",
-        help="of --output: int8 makes a file of a quarter of the size, if the validation metric "
-        "allows it (default: %(default)s)",
+        help="of --output: float16, for GPUs, makes a file of half the size and int8 one of a "
+        "quarter, if the validation metric allows it (default: %(default)s)",
     )
     parser.add_argument(
         "--mc-masks",
@@ -44,7 +44,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="by which int8 may make that metric worse, or --mc-masks change scores "
+        help="by which rounded weights may make that metric worse, or --mc-masks change scores "
         "(default: %(default)s)",
     )
     parser.add_argument(

@@ -19,17 +19,20 @@ from tidegate.train.recurrent import Recurrent
 _TIME_MAJOR = (1, 0, 2)
 
 
-def build_graph(model: nn.Module, *, mc_masks: bool = False) -> GraphBuilder:
+def build_graph(
+    model: nn.Module, *, mc_masks: bool = False, folds_scale: bool = True
+) -> GraphBuilder:
     """The graph of any model.
 
     Args:
         model: that is exported.
         mc_masks: whether masks of Monte Carlo inference are inputs.
+        folds_scale: whether a forecaster's first weights read raw units.
 
     Raises:
         TypeError: the model is of another kind.
     """
-    graph = GraphBuilder(mc_masks=mc_masks)
+    graph = GraphBuilder(mc_masks=mc_masks, folds_scale=folds_scale)
     if isinstance(model, Forecaster):
         return build_forecaster(model, graph)
     if isinstance(model, Labeller):

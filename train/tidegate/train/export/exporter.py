@@ -13,6 +13,8 @@ from torch import nn
 from tidegate.train.arguments import check_choice
 from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import check_contract
+from tidegate.train.export.half import halve_weights
+from tidegate.train.export.half_arithmetic import with_half_arithmetic
 from tidegate.train.export.mc_masks import check_masks
 from tidegate.train.export.parity import measure_parity
 from tidegate.train.export.quantization import quantize_weights
@@ -28,8 +30,9 @@ from tidegate.train.export.spec import (
 from tidegate.train.forecaster import Forecaster
 from tidegate.v1.model_spec_pb2 import ModelSpec
 
-WeightFormat = Literal["float32", "int8"]
-WEIGHT_FORMATS = ("float32", "int8")
+WeightFormat = Literal["float32", "float16", "int8"]
+WEIGHT_FORMATS = ("float32", "float16", "int8")
+_ROUND = {"float16": halve_weights, "int8": quantize_weights}
 Judge = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -61,12 +64,14 @@ def export_onnx(
         data_digest: SHA-256 of the training data, hexadecimal, for the spec.
         git_commit: for the spec.
         mlflow_run_id: for the spec.
-        weights: "float32", or "int8": large matrices as whole numbers with a scale for
-            each row, which the graph turns back; see
-            :mod:`tidegate.train.export.quantization`. Agreement is then that of the
-            file with PyTorch on the rounded weights.
-        judge: is given the model as the file holds it and returns the metrics for the
-            spec, in the place of ``metrics``; or raises, and nothing is written.
+        weights: "float32"; "int8": large matrices as whole numbers with a scale for
+            each row, which the graph turns back, see
+            :mod:`tidegate.train.export.quantization`; or "float16", in which recurrent
+            operators compute too, see :mod:`tidegate.train.export.half`. Agreement is
+            then that of the file with PyTorch on the rounded weights.
+        judge: is given the model as the file holds it, for "float16" as it computes on a
+            GPU, and returns the metrics for the spec, in the place of ``metrics``; or
+            raises, and nothing is written.
         mc_masks: whether the masks per sequence of Monte Carlo inference are inputs;
             see :mod:`tidegate.train.export.mc_masks`. The graph draws nothing.
 
@@ -75,8 +80,9 @@ def export_onnx(
 
     Raises:
         TypeError: the model is of another kind.
-        ValueError: no weight matrix is large enough for "int8", or the model has no
-            masks that can be inputs.
+        ValueError: no weight matrix is large enough to be rounded, one is beyond
+            float16, two variants are asked for, or the model has no masks that can be
+            inputs.
         ContractError: the graph breaks the regularizers' inference contract.
         ParityError: ONNX Runtime and PyTorch disagree.
             After either nothing was written, and an older file is as it was.
@@ -84,15 +90,17 @@ def export_onnx(
     check_choice("weights", weights, WEIGHT_FORMATS)
     path = Path(path)
     frozen = copy.deepcopy(model).eval().cpu().float()
+    if mc_masks and weights != "float32":
+        raise ValueError(f"mc_masks=True with weights={weights!r}; a file is one variant: choose")
     if mc_masks:
         _check_masks(frozen)
-    graph = build_graph(frozen, mc_masks=mc_masks)
+    graph = build_graph(frozen, mc_masks=mc_masks, folds_scale=weights != "float16")
     origin = Origin(metrics or {}, data_digest, git_commit, mlflow_run_id)
     spec = build_spec(frozen, graph, origin)
     spec.weights = weights
     onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})
-    if weights == "int8":
-        onnx_model = quantize_weights(onnx_model)
+    if weights != "float32":
+        onnx_model = _ROUND[weights](onnx_model)
         seeds = [one.seed for one in networks_of(frozen)]
         frozen = rebuild(onnx_model).model
         for network, seed in zip(networks_of(frozen), seeds, strict=True):
@@ -102,7 +110,8 @@ def export_onnx(
     spec.parity.CopyFrom(measure_parity(frozen, spec, onnx_model.SerializeToString()))
     if judge is not None:
         spec.metrics.clear()
-        spec.metrics.update(judge(frozen))
+        computed = with_half_arithmetic(frozen) if weights == "float16" else frozen
+        spec.metrics.update(judge(computed))
     onnx.helper.set_model_props(onnx_model, {METADATA_KEY: to_json(spec)})
     _write(path, onnx_model.SerializeToString())
     return spec

@@ -41,12 +41,14 @@ def build_forecaster(model: Forecaster, graph: GraphBuilder | None = None) -> Gr
         centered = _changed(graph, model, read, known)
     else:
         centered = graph.add("Sub", read, graph.constant(to_numpy(model.center)))
+    # Reads of segments are state too, and so in PyTorch's units.
+    folds_scale = graph.folds_scale and not segmented
+    if not folds_scale:
+        centered = graph.add("Div", centered, graph.constant(to_numpy(model.scale)))
     if segmented:
-        # Reads are state too, and so in PyTorch's units.
-        standardized = graph.add("Div", centered, graph.constant(to_numpy(model.scale)))
-        hidden, new = add_segments(graph, model, standardized, lengths, states)
+        hidden, new = add_segments(graph, model, centered, lengths, states)
     else:
-        reading = _reading(recurrent, model.scale)
+        reading = _reading(recurrent, model.scale) if folds_scale else recurrent
         hidden, new = add_causal_stack(graph, reading, centered, lengths, states)
     quantiles, parameters = add_head(graph, model, hidden, x)
     shape = (model.horizon, len(model.format.targets))

@@ -35,6 +35,8 @@ class GraphBuilder:
         outer: the graph around this one, which keeps the constants of both, so
             that two branches hold one copy of the weights.
         mc_masks: whether masks of Monte Carlo inference are inputs.
+        folds_scale: whether a forecaster's scale stands in the first weights, where it
+            saves a node a step, and not in a node of its own.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class GraphBuilder:
         outer: "GraphBuilder | None" = None,
         *,
         mc_masks: bool = False,
+        folds_scale: bool = True,
     ) -> None:
         self.mc_masks = mc_masks
+        self.folds_scale = folds_scale
         self._prefix = prefix
         self._outer = outer
         self.inputs: list[TensorInfo] = []

@@ -81,7 +81,9 @@ def draw_characters(model: nn.Module, batch: int, time: int, generator: torch.Ge
     return {"chars": model.characters.example(batch, time, generator).numpy()}
 
 
-def run_labeller(model: Labeller, inputs: dict[str, Tensor], found: Arrays) -> Arrays:
+def run_labeller(
+    model: Labeller, inputs: dict[str, Tensor], found: Arrays, rounding: float = 0.0
+) -> Arrays:
     """What the model itself gives, by the names of the graph's outputs.
 
     Of two labels that are equally good within rounding either may be given. So the
@@ -92,6 +94,7 @@ def run_labeller(model: Labeller, inputs: dict[str, Tensor], found: Arrays) -> A
             more than a tie.
         inputs: the graph's.
         found: the graph's outputs.
+        rounding: of the score of a word's label, besides that of float32.
     """
     lengths = inputs["lengths"].long()
     scores = model(inputs["tokens"], lengths, inputs.get("chars"))
@@ -100,15 +103,17 @@ def run_labeller(model: Labeller, inputs: dict[str, Tensor], found: Arrays) -> A
         if logits is not None:
             given = torch.from_numpy(found[name])
             crf = model.crf if name == "labels" else None
-            as_good = _as_good(crf, logits, lengths, given)
+            as_good = _as_good(crf, logits, lengths, given, rounding)
             expected[name] = torch.where(as_good, given, expected[name])
     return {name: value.numpy() for name, value in expected.items()}
 
 
-def _as_good(crf: LinearChainCRF | None, logits: Tensor, lengths: Tensor, given: Tensor) -> Tensor:
+def _as_good(
+    crf: LinearChainCRF | None, logits: Tensor, lengths: Tensor, given: Tensor, rounding: float
+) -> Tensor:
     """Whether given labels score as the best ones do; with a CRF for each sentence, [B, 1]."""
     if crf is None:
-        return logits.gather(-1, given[..., None])[..., 0] >= logits.amax(dim=-1) - TIE
+        return logits.gather(-1, given[..., None])[..., 0] >= logits.amax(dim=-1) - TIE - rounding
     best = crf.decode(logits, lengths)
     scores = [crf.score(logits, labels, lengths) for labels in (given, best)]
-    return (scores[0] >= scores[1] - TIE)[:, None]
+    return (scores[0] >= scores[1] - TIE - rounding * lengths)[:, None]

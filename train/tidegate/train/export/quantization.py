@@ -37,7 +37,7 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = quantized.graph
     kept, nodes = [], []
     for tensor in graph.initializer:
-        if not _is_large_matrix(tensor):
+        if not is_large_matrix(tensor):
             kept.append(tensor)
             continue
         values, scale = _rows(numpy_helper.to_array(tensor))
@@ -72,8 +72,9 @@ def float_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
     return weights
 
 
-def _is_large_matrix(tensor: onnx.TensorProto) -> bool:
-    is_float = tensor.data_type == onnx.TensorProto.FLOAT
+def is_large_matrix(tensor: onnx.TensorProto) -> bool:
+    """Whether rounding a weight saves more than its nodes cost."""
+    is_float = tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     return is_float and len(tensor.dims) >= 2 and math.prod(tensor.dims) >= FEWEST_VALUES
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tidegate.train.characters import CharacterEncoder, Normalization
 from tidegate.train.export.characters import SCOPE
 from tidegate.train.export.contract import step_rates
+from tidegate.train.export.half import from_halves
 from tidegate.train.export.heads import column_scale, of_distances
 from tidegate.train.export.joints import SUFFIXES
 from tidegate.train.export.quantization import float_weights
@@ -95,7 +96,7 @@ def rebuild(file: onnx.ModelProto) -> Rebuilt:
     """
     spec = read_spec(file)
     tensors = {one.name: numpy_helper.to_array(one) for one in file.graph.initializer}
-    weights = _Weights(float_weights(tensors))
+    weights = _Weights(from_halves(float_weights(tensors)))
     if spec.task == pb.TASK_FORECASTING:
         model: nn.Module = _forecaster(spec, weights)
     elif spec.task == pb.TASK_LABELLING:
@@ -218,10 +219,10 @@ def _forecaster(spec: pb.ModelSpec, weights: _Weights) -> Forecaster:
         lags=segments.lags,
         **_head_options(forecast.head),
     )
-    # The graph holds 1 / scale in the first weights, and the targets' scale in the head,
-    # whose weights of lags are of changes.
+    # The graph holds 1 / scale in the first weights, but for those of float16, and the
+    # targets' scale in the head, whose weights of lags are of changes.
     with torch.no_grad():
-        if not model.reads_segments:
+        if not model.reads_segments and spec.weights != "float16":
             model.recurrent.weights(0, 0).weight_ih.mul_(model.scale)
         _fill_head(model.head.linear, weights)
         distances = of_distances(to_numpy(model.head.linear.weight), segments.lags)

@@ -34,8 +34,8 @@ def export(
         evaluation: of the test part, for the spec.
         path: of the file.
         tracked: gets the parity; None: nowhere.
-        weights: "float32", or "int8", which is judged by the validation metric; the
-            spec then has the test scores of the rounded weights.
+        weights: "float32", or "float16" or "int8", which are judged by the validation
+            metric; the spec then has the test scores of the rounded weights.
         mc_masks: whether masks of Monte Carlo inference are inputs; the spec then has the
             test scores of the mean of ten networks, whose validation scores are judged.
         tolerance: share by which rounded weights may make that metric worse, or scores
@@ -46,10 +46,11 @@ def export(
         AccuracyError: they make it worse by more; nothing was written.
         ParityError: it does not; nothing was written.
     """
-    if mc_masks and weights != "float32":
-        raise ValueError(f"mc_masks=True with weights={weights!r}; a file is one variant: choose")
-    build = build_mc_judge if mc_masks else build_judge
-    is_plain = weights == "float32" and not mc_masks
+    judge = None
+    if mc_masks:
+        judge = build_mc_judge(config, model, data, tolerance)
+    elif weights != "float32":
+        judge = build_judge(config, model, data, tolerance, weights)
     spec = export_onnx(
         model,
         path,
@@ -60,7 +61,7 @@ def export(
         mlflow_run_id=tracked.id if tracked else "",
         weights=weights,
         mc_masks=mc_masks,
-        judge=None if is_plain else build(config, model, data, tolerance),
+        judge=judge,
     )
     if tracked is not None:
         tracked.log_metrics(tracking.parity_metrics(spec))
