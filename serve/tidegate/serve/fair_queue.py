@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 T = TypeVar("T")
-_NOTHING: Any = object()
 
 
 class FairQueue(Generic[T]):
@@ -51,13 +50,12 @@ class FairQueue(Generic[T]):
 
     def in_turn(self) -> list[tuple[Hashable, T]]:
         """All items with their senders, as they would be popped."""
-        rounds = zip_longest(*self._senders.values(), fillvalue=_NOTHING)
-        return [
-            (sender, item)
-            for one in rounds
-            for sender, item in zip(self._senders, one, strict=True)
-            if item is not _NOTHING
-        ]
+        longest = max(map(len, self._senders.values()), default=0)
+        rounds: list[list[tuple[Hashable, T]]] = [[] for _ in range(longest)]
+        for sender, items in self._senders.items():
+            for one, item in zip(rounds, items, strict=False):
+                one.append((sender, item))
+        return list(chain.from_iterable(rounds))
 
     def remove(self, sender: Hashable, item: T) -> None:
         """Takes an item, which costs its sender a turn.
