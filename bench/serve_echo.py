@@ -10,10 +10,6 @@ import asyncio
 import sys
 from typing import Any
 
-# First: it sets the switches of gRPC that tidegate-serve runs with.
-import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
-
-# isort: split
 import grpc.aio
 
 from serve_shape import HORIZON, QUANTILES

@@ -14,9 +14,6 @@ from contextlib import AsyncExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
-import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
-
-# isort: split
 import grpc.aio
 import numpy as np
 

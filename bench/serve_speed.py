@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tidegate.serve.grpc_experiments import EXPERIMENTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -194,8 +196,8 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """For the processes: single-threaded."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    """For the processes: single-threaded, on the gRPC that tidegate-serve runs on."""
+    return {"GRPC_EXPERIMENTS": EXPERIMENTS, **os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def cpu() -> str:

@@ -55,23 +55,16 @@ def test_neither_server_nor_client_loads_training_libraries(package: str) -> Non
     assert shown.stdout == "[]\n"
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "from tidegate.serve.__main__ import main; main(['--models', 'nowhere'])",
-        "import tidegate.serve.workers.worker",
-    ],
-    ids=["serve", "worker"],
-)
-def test_a_command_sets_the_experiments_before_grpc_is_loaded(statement: str) -> None:
-    code = f"""
+def test_the_command_sets_the_experiments_before_grpc_is_loaded() -> None:
+    code = """
 import os, sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "grpc":
             print(os.environ["GRPC_EXPERIMENTS"])
 sys.meta_path.insert(0, Finder())
-{statement}
+from tidegate.serve.__main__ import main
+main(["--models", "nowhere"])
 """
     env = {key: value for key, value in os.environ.items() if key != "GRPC_EXPERIMENTS"}
     shown = subprocess.run(

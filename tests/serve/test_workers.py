@@ -21,6 +21,7 @@ from support.server import ServerProcess
 from support.streams import RawStream
 from tidegate.client import Client, FailedPreconditionError
 from tidegate.serve.__main__ import main as serve_main
+from tidegate.serve.grpc_experiments import EXPERIMENTS
 from tidegate.serve.workers.aggregate import Aggregate
 from tidegate.serve.workers.port import shared_port
 from tidegate.v1 import inference_pb2 as pb
@@ -208,6 +209,15 @@ def test_workers_end_when_their_supervisor_was_killed(models: Path) -> None:
         assert len(processes) == WORKERS
         server.send(signal.SIGKILL)
         assert not psutil.wait_procs(processes, timeout=30)[1]
+
+
+def test_workers_run_on_the_experiments_that_the_command_chose(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRPC_EXPERIMENTS", raising=False)
+    with Workers(models) as server:
+        chosen = [psutil.Process(pid).environ()["GRPC_EXPERIMENTS"] for pid in server.pids]
+        assert chosen == WORKERS * [EXPERIMENTS]
 
 
 def test_streams_are_refused_by_workers_that_share_no_states(models: Path) -> None:

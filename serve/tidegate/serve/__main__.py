@@ -10,9 +10,9 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
 from tidegate.serve.address import join_address
 from tidegate.serve.errors import LoadError
+from tidegate.serve.grpc_experiments import choose_experiments
 from tidegate.serve.options import read_options
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def _run(arguments: Sequence[str]) -> int:
 
         return inspection.run(arguments[1:])
     settings = read_options(arguments)
+    # Before anything loads grpc, here or in a worker.
+    choose_experiments()
     if settings.workers > 1:
         from tidegate.serve.workers.supervisor import supervise
 

@@ -1,8 +1,7 @@
-"""Switches of gRPC's core that are read once, when `grpc` is imported.
+"""Switches of gRPC's core, which reads them once: when `grpc` is imported.
 
 The event engine of grpcio 1.85 costs a server of many small stream messages
-about a fifth of its throughput, and a single ping-pong stream half of it. Commands
-import this file before anything imports `grpc`; a value set outside wins.
+about a fifth of its throughput, and a single ping-pong stream half of it.
 """
 
 from __future__ import annotations
@@ -11,4 +10,7 @@ import os
 
 EXPERIMENTS = "-event_engine_listener,-event_engine_client,-event_engine_for_all_other_endpoints"
 
-os.environ.setdefault("GRPC_EXPERIMENTS", EXPERIMENTS)
+
+def choose_experiments() -> None:
+    """Sets the switches of this process and of those it starts; a value set outside wins."""
+    os.environ.setdefault("GRPC_EXPERIMENTS", EXPERIMENTS)

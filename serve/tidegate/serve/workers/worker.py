@@ -15,7 +15,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-import tidegate.serve.grpc_experiments  # noqa: F401 - for its effect, before grpc
 from tidegate.serve.errors import LoadError
 from tidegate.serve.options import read_options
 from tidegate.serve.server import serve
