@@ -92,10 +92,20 @@ class Runner:
 
 
 class _Group(NamedTuple):
-    """Sequences of one request that can run together, [B], and what their lengths share."""
+    """Sequences of one request that can run together.
+
+    Attributes:
+        members: Which, [B].
+        longest: Rows of the longest.
+    """
 
     members: NDArray[np.int64]
-    length_class: int
+    longest: int
+
+    @property
+    def length_class(self) -> int:
+        """The same for lengths of which none is more than twice another; see `split_runs`."""
+        return (self.longest - 1).bit_length()
 
 
 class _Request:
@@ -116,16 +126,12 @@ class _Request:
         self.call = tracing.here()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         runs = split_runs(lengths, max_batch, max_rows)
-        self.groups = deque(_Group(members, _length_class(lengths[members])) for members in runs)
+        self.groups = deque(_Group(members, int(lengths[members].max())) for members in runs)
 
     def padded(self, name: str, group: _Group, longest: int) -> NDArray[Any]:
         """An input's rows of a group, [B, longest, ...]."""
         starts, lengths = self.starts[group.members], self.lengths[group.members]
         return padded(self.values[name], starts, lengths, longest)
-
-    def longest(self, group: _Group) -> int:
-        """Rows of the longest sequence of a group."""
-        return int(self.lengths[group.members].max())
 
 
 class _Part(NamedTuple):
@@ -191,7 +197,7 @@ class _Queue:
             group = request.groups[0]
             if parts and group.length_class != parts[0].group.length_class:
                 continue
-            most = max(longest, request.longest(group))
+            most = max(longest, group.longest)
             count = sequences + len(group.members)
             over = count > self._max_batch or count * most > self.max_rows
             if parts and over:
@@ -202,7 +208,7 @@ class _Queue:
         return parts
 
     async def _run(self, parts: list[_Part]) -> None:
-        longest = max(request.longest(group) for _, request, group in parts)
+        longest = max(group.longest for _, _, group in parts)
         lengths = np.concatenate([request.lengths[group.members] for _, request, group in parts])
         feeds = {
             name: joined([request.padded(name, group, longest) for _, request, group in parts])
@@ -227,8 +233,3 @@ class _Queue:
                 own = {name: x[start:end] for name, x in outputs.items() if name not in states}
                 request.take(group.members, own)
             start = end
-
-
-def _length_class(lengths: NDArray[np.int64]) -> int:
-    """The same number for lengths of which none is more than twice another; see `split_runs`."""
-    return int(np.frexp(lengths.max() - 1)[1])
