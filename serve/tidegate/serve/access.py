@@ -114,9 +114,11 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Passes the call on, or answers it with the reason why not."""
         roles = roles_of(handler_call_details.method)
         if not roles:
@@ -162,7 +164,12 @@ class Gate(grpc.aio.ServerInterceptor):
             )
 
 
-def _refusing(handler: Any, method: str, error: ServingError, stats: ServerStats) -> Any:  # noqa: ANN401 - see above
+def _refusing(
+    handler: grpc.RpcMethodHandler[Any, Any] | None,
+    method: str,
+    error: ServingError,
+    stats: ServerStats,
+) -> grpc.RpcMethodHandler[Any, Any] | None:
     """A handler of the same kind that answers with an error."""
     if handler is None:
         return None

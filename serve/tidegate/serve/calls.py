@@ -44,13 +44,15 @@ class ByteCounter(grpc.aio.ServerInterceptor):
 
     def __init__(self, stats: ServerStats) -> None:
         self._stats = stats
-        self._handlers: dict[str, Any] = {}
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type that can be changed
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Puts the counting between gRPC and the (de)serializers of the method."""
         method = handler_call_details.method
         if method not in self._handlers:

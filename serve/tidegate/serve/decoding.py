@@ -27,15 +27,19 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:  # noqa: ANN401 - gRPC's handlers have no public type
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wraps the reading of a request."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
         if handler is None or handler.unary_unary is None or not method.startswith(_OURS):
             return handler
-        read, answer = handler.request_deserializer, handler.unary_unary
+        # The stubs know what a handler of a synchronous server holds.
+        ours: Any = handler
+        read, answer = ours.request_deserializer, ours.unary_unary
 
         def read_or_mark(data: bytes) -> object:
             try:
