@@ -92,6 +92,7 @@ class Session:
             )
         self.inputs = tuple(_tensor(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_tensor(argument) for argument in self._session.get_outputs())
+        self._output_names = [tensor.name for tensor in self.outputs]
 
     @property
     def spec_text(self) -> str:
@@ -120,7 +121,7 @@ class Session:
             tensors = {name: state.tensor for name, state in states.items()}
             return self.run_bound({**feeds, **tensors}, {s.output: None for s in states.values()})
         values = self._session.run(None, feeds)
-        return {tensor.name: value for tensor, value in zip(self.outputs, values, strict=True)}
+        return dict(zip(self._output_names, values, strict=True))
 
     def run_bound(
         self,
@@ -128,8 +129,7 @@ class Session:
         into: Mapping[str, DeviceTensor | None],
     ) -> dict[str, Any]:
         """Like `run`, where some outputs stay on the device; see `binding.run_bound`."""
-        names = [tensor.name for tensor in self.outputs]
-        return run_bound(self._session, self._device, feeds, names, into)
+        return run_bound(self._session, self._device, feeds, self._output_names, into)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceTensor:
         """A tensor on the device, not yet written."""
