@@ -18,7 +18,7 @@ from tidegate.v1 import inference_pb2 as pb
 FORECAST_BYTES = 4 * HORIZON * len(QUANTILES)
 
 
-async def echo(_: object, context: Any) -> None:  # noqa: ANN401 - the stubs know no `read`
+async def echo(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """Answers with the handles and offsets it got, and zeros, until the client ends."""
     while (request := await context.read()) is not grpc.aio.EOF:
         await context.write(_answer(request))

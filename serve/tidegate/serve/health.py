@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health
 
 if TYPE_CHECKING:
     from grpc_health.v1 import health_pb2
+
+    from tidegate.serve.calls import Context
 
 
 class HealthServicer(health.aio.HealthServicer):
@@ -26,7 +28,7 @@ class HealthServicer(health.aio.HealthServicer):
         super().__init__()
         self._ended = asyncio.Event()
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: ANN401 - gRPC's own
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         """Sends the status at each change, until the client or the server ends."""
         watch = asyncio.ensure_future(super().Watch(request, context))
         ended = asyncio.ensure_future(self._ended.wait())

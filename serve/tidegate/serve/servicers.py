@@ -121,7 +121,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         )
 
     @_with_status
-    async def StreamForecast(  # type: ignore[override]  # the stubs know no context.read()
+    async def StreamForecast(  # type: ignore[override] # it writes to its context, yields nothing
         self, request_iterator: object, context: Context
     ) -> None:
         """Forecasts along live series.
