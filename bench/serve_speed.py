@@ -38,20 +38,31 @@ PACKAGES = ("grpcio", "protobuf", "onnxruntime-gpu", "numpy")
 
 @dataclass
 class Served:
-    """A server under test."""
+    """A server under test, in one process or with workers."""
 
     process: psutil.Process
     target: str
 
-    def measure(self, streams: int, series: int, seconds: float) -> dict[str, float]:
+    def measure(
+        self,
+        streams: int,
+        series: int,
+        seconds: float,
+        connections: int = 1,
+        core: int | None = CLIENT_CORE,
+    ) -> dict[str, float]:
         """One run of the load, with the CPU time of the server for each message."""
-        before = sum(self.process.cpu_times()[:2])
-        arguments = [self.target, str(streams), str(series), str(seconds)]
-        result = run_script("serve_load.py", *arguments, core=CLIENT_CORE)
+        before = self._cpu_seconds()
+        numbers = (streams, series, seconds, connections)
+        result = run_script("serve_load.py", self.target, *map(str, numbers), core=core)
         # The warm-up costs the server too, at the same rate.
         share = result["seconds"] / (result["seconds"] + 0.5)
-        used = (sum(self.process.cpu_times()[:2]) - before) * share
+        used = (self._cpu_seconds() - before) * share
         return {**result, "cpu_us": 1e6 * used / result["messages"]}
+
+    def _cpu_seconds(self) -> float:
+        processes = (self.process, *self.process.children())
+        return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
 @dataclass
@@ -148,7 +159,7 @@ def rate(result: dict[str, float]) -> float:
     return result["rows"] / result["seconds"]
 
 
-def run_script(name: str, *arguments: str, core: int) -> dict[str, float]:
+def run_script(name: str, *arguments: str, core: int | None) -> dict[str, float]:
     """Runs one of the scripts beside this one on a core; returns the JSON it prints."""
     with on_core(core):
         done = subprocess.run(
@@ -162,29 +173,36 @@ def run_script(name: str, *arguments: str, core: int) -> dict[str, float]:
 
 
 @contextmanager
-def served(*command: str, **variables: str) -> Iterator[Served]:
+def served(*command: str, core: int | None = SERVER_CORE, **variables: str) -> Iterator[Served]:
     """Starts a server that says "listening on TARGET", on its core."""
-    with on_core(SERVER_CORE):
+    with started(sys.executable, *command, core=core, **variables) as process:
+        assert process.stdout is not None
+        target = process.stdout.readline().split()[-1]
+        yield Served(psutil.Process(process.pid), target)
+
+
+@contextmanager
+def started(*command: str, core: int | None, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the block."""
+    with on_core(core):
         process = subprocess.Popen(
-            [sys.executable, *command],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=environment() | variables,
         )
-    try:
-        assert process.stdout is not None
-        target = process.stdout.readline().split()[-1]
-        yield Served(psutil.Process(process.pid), target)
-    finally:
-        process.kill()
-        process.wait()
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started within runs on one core, where the system can say so."""
-    if not hasattr(os, "sched_setaffinity"):
+def on_core(core: int | None) -> Iterator[None]:
+    """What is started within runs on one core, where there is one and the system can say so."""
+    if core is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)

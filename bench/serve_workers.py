@@ -8,7 +8,6 @@ and with Redis, so what a worker gains needs a core of its own to show.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import socket
@@ -20,11 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-import psutil
-from serve_speed import HERE, cpu, environment, note, rate
+from serve_speed import HERE, Served, cpu, note, rate, served, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 STREAMS, CONNECTIONS = 256, 16
 WORKERS = (1, 2)
@@ -44,13 +43,14 @@ def main() -> int:
         store = stack.enter_context(redis(folder))
         servers = {
             # A database each: they are not replicas of each other.
-            count: stack.enter_context(served(folder, f"{store}/{count}", count))
+            count: stack.enter_context(served_by(count, folder, f"{store}/{count}"))
             for count in WORKERS
         }
         for number in range(options.rounds):
             note(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}")
-            for count, (process, target) in servers.items():
-                results[count].append(measure(process, target, options.seconds))
+            for count, server in servers.items():
+                result = server.measure(STREAMS, 1, options.seconds, CONNECTIONS, core=None)
+                results[count].append(result)
     print(f"{os.cpu_count()} cores of {cpu()}; {STREAMS} streams over {CONNECTIONS} connections\n")
     print("| workers | rows/s | of one (spread) | p50 ms | p99 ms | CPU us a message |")
     print("|" + "---|" * 6)
@@ -63,38 +63,12 @@ def main() -> int:
     return 0
 
 
-def measure(process: psutil.Process, target: str, seconds: float) -> dict[str, float]:
-    """One run of the load, with the CPU time of all processes of a server for each message."""
-    before = cpu_seconds(process)
-    arguments = [target, str(STREAMS), "1", str(seconds), str(CONNECTIONS)]
-    done = subprocess.run(
-        [sys.executable, str(HERE / "serve_load.py"), *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    result: dict[str, float] = json.loads(done.stdout)
-    # The warm-up costs the server too, at the same rate.
-    share = result["seconds"] / (result["seconds"] + 0.5)
-    used = (cpu_seconds(process) - before) * share
-    return {**result, "cpu_us": 1e6 * used / result["messages"]}
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """Of a process and its children."""
-    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children()))
-
-
-@contextmanager
-def served(folder: Path, store: str, workers: int) -> Iterator[tuple[psutil.Process, str]]:
-    """Starts a server with workers; yields its process and its target."""
-    command = [sys.executable, "-m", "tidegate.serve", "--models", str(folder / "models")]
-    command += ["--port", "0", "--provider", "cpu", "--workers", str(workers)]
-    command += ["--state-store", store]
+def served_by(workers: int, folder: Path, store: str) -> AbstractContextManager[Served]:
+    """A server with so many workers, on all cores."""
+    command = ["-m", "tidegate.serve", "--models", str(folder / "models"), "--port", "0"]
+    command += ["--provider", "cpu", "--workers", str(workers), "--state-store", store]
     command += ["--checkpoint-key-file", str(folder / "checkpoint.key")]
-    with started(command) as process:
-        assert process.stdout is not None
-        yield psutil.Process(process.pid), process.stdout.readline().decode().split()[-1]
+    return served(*command, core=None)
 
 
 @contextmanager
@@ -107,20 +81,8 @@ def redis(folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with started([command, *options]):
+    with started(command, *options, core=None):
         yield f"redis://127.0.0.1:{port}"
-
-
-@contextmanager
-def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
 
 
 if __name__ == "__main__":
