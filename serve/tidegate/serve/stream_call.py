@@ -190,7 +190,7 @@ class StreamCall:
         self._most_answers = max(1, room // (self._answer_size + _ANSWER_BYTES))
 
     def _read(self, message: pb.Observations) -> tuple[list[Response], Chunks]:
-        """The chunks of a message, and its whole answer if it is malformed."""
+        """The whole answer to a message that is malformed, else none, and its chunks."""
         # Lists of Python are read ten times faster than those of protobuf, and several times.
         handles, offsets, rows = message.handles[:], message.offsets[:], message.rows[:]
         chunks = Chunks(self.number, handles, offsets, rows, message.values)
