@@ -20,6 +20,7 @@ from tidegate.train.heads import (
     Shape,
 )
 from tidegate.train.recurrent import Recurrent
+from tidegate.train.recurrent_inputs import as_torch_state, state_tensors
 from tidegate.train.scaler import Scaler
 from tidegate.train.segments import Segments, States
 
@@ -278,9 +279,9 @@ class Forecaster(nn.Module):
     ) -> tuple[Tensor, States]:
         if self.reads_segments:
             return self.segments.run(self.recurrent, reads, lengths, states, sequences)
-        state = states[0] if len(states) == 1 else (states[0], states[1])
+        state = as_torch_state(states)
         hidden, new = self.recurrent(reads, lengths, state, sequences=sequences)
-        return hidden, (new,) if isinstance(new, Tensor) else new
+        return hidden, state_tensors(new)
 
     def _standardized(self, x: Tensor, x_previous: Tensor | None) -> Tensor:
         if x_previous is not None:

@@ -14,7 +14,7 @@ from tidegate.train.arguments import check_choice, check_positive
 from tidegate.train.characters import UNKNOWN
 from tidegate.train.data.corpus import UNITS, Unit
 from tidegate.train.recurrent import Recurrent
-from tidegate.train.recurrent_inputs import TorchState
+from tidegate.train.recurrent_inputs import as_torch_state, state_tensors
 
 States = tuple[Tensor, ...]
 
@@ -118,11 +118,9 @@ class LanguageModel(nn.Module):
             sequences: as for :meth:`Recurrent.forward`.
         """
         read = self.recurrent.drop_words(self.embedding(tokens), tokens)
-        state: TorchState | None = None
-        if states is not None:
-            state = states[0] if len(states) == 1 else (states[0], states[1])
+        state = None if states is None else as_torch_state(states)
         hidden, new = self.recurrent(read, lengths, state, sequences=sequences)
-        return Predicted(self._logits(hidden), (new,) if isinstance(new, Tensor) else new, hidden)
+        return Predicted(self._logits(hidden), state_tensors(new), hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         if self.projection is not None:

@@ -99,7 +99,7 @@ def checked_state(
     if state is None:
         tensors: tuple[Tensor, ...] = (like.new_zeros(shape),) * len(names)
     else:
-        tensors = (state,) if isinstance(state, Tensor) else tuple(state)
+        tensors = state_tensors(state)
     if len(tensors) != len(names):
         raise ValueError(
             f"state has {len(tensors)} tensors; cell={cell!r} takes {' and '.join(names)}"
@@ -126,6 +126,11 @@ def join_state(states: list[State]) -> tuple[Tensor, ...]:
 
 
 def as_torch_state(tensors: tuple[Tensor, ...]) -> TorchState:
-    """The tensors as torch.nn's modules return them."""
+    """The state from its tensors, as torch.nn's modules take and return it."""
     h, *c = tensors
     return (h, c[0]) if c else h
+
+
+def state_tensors(state: TorchState) -> tuple[Tensor, ...]:
+    """The inverse of :func:`as_torch_state`."""
+    return (state,) if isinstance(state, Tensor) else tuple(state)

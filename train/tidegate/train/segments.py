@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tidegate.train.recurrent import Recurrent
+from tidegate.train.recurrent_inputs import as_torch_state, state_tensors
 
 States = tuple[Tensor, ...]
 
@@ -177,14 +178,13 @@ def run_dilated(
     output, new = recurrent(
         folded,
         counts.clamp(min=1).flatten(),
-        before[0] if len(before) == 1 else (before[0], before[1]),
+        as_torch_state(before),
         sequences=None if sequences is None else sequences.repeat(phases),
     )
-    after = (new,) if isinstance(new, Tensor) else new
     output = output.view(phases, batch, steps, -1).permute(1, 2, 0, 3).flatten(1, 2)
     turned = tuple(
         _turned(ring, one.view(len(one), phases, batch, -1), counts, lengths)
-        for ring, one in zip(rings, after, strict=True)
+        for ring, one in zip(rings, state_tensors(new), strict=True)
     )
     return output[:, :time], turned
 

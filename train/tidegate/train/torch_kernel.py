@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from tidegate.train.recurrent_inputs import as_torch_state
+
 Kernel = Callable[..., tuple[Tensor, ...]]
 
 
@@ -49,11 +51,12 @@ def torch_kernel(
     }
     with _quiet_cudnn(x.device):
         if lengths is None:
-            output, *new = kernel(x, _hx(states), list(weights), **flags, batch_first=False)
+            hx = as_torch_state(states)
+            output, *new = kernel(x, hx, list(weights), **flags, batch_first=False)
             return output, tuple(new)
         packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-        states = tuple(tensor[:, packed.sorted_indices] for tensor in states)
-        data, *new = kernel(packed.data, packed.batch_sizes, _hx(states), list(weights), **flags)
+        hx = as_torch_state(tuple(tensor[:, packed.sorted_indices] for tensor in states))
+        data, *new = kernel(packed.data, packed.batch_sizes, hx, list(weights), **flags)
     rows = packed.sorted_indices, packed.unsorted_indices
     whole = PackedSequence(data, packed.batch_sizes, *rows)
     output, _ = pad_packed_sequence(whole, total_length=x.shape[0])
@@ -70,7 +73,3 @@ def _without_copy_warning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "RNN module weights are not part of single", UserWarning)
         yield
-
-
-def _hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    return states if len(states) > 1 else states[0]

@@ -36,6 +36,7 @@ from tidegate.train.forecaster import Forecaster
 from tidegate.train.labeller import Labeller
 from tidegate.train.language_model import LanguageModel
 from tidegate.train.recurrent import Recurrent
+from tidegate.train.recurrent_inputs import as_torch_state, state_tensors
 from tidegate.v1 import model_spec_pb2 as pb
 
 TIMES = (1, 7, 200)
@@ -249,12 +250,8 @@ def _run_torch(
             output, new = run_language_model(model, first, lengths, tuple(states))
             results = {OUTPUT: output}
         else:
-            output, new = model(first, lengths, _torch_state(states))
-            results, new = {"output": output}, (new,) if isinstance(new, Tensor) else new
+            output, new = model(first, lengths, as_torch_state(tuple(states)))
+            results, new = {"output": output}, state_tensors(new)
     named = zip(list(tensors)[1:], new, strict=True)
     results |= {f"{state}_next": value for state, value in named}
     return {name: value.numpy() for name, value in results.items()}
-
-
-def _torch_state(states: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
-    return states[0] if len(states) == 1 else tuple(states)
