@@ -20,7 +20,7 @@ from support.recurrent_cases import (
     unpacked,
 )
 from tidegate.train import Recurrent, Semeniuta, Variational, Zoneout
-from tidegate.train.cells import State, Weights
+from tidegate.train.cells import Flip, State, Weights
 from tidegate.train.kernels.recurrent_layer import is_ready, recurrent_layer, supports
 from tidegate.train.masks import LayerMasks, Masks
 from tidegate.train.unroll import find_cell
@@ -179,6 +179,19 @@ def test_a_mask_that_learns_goes_the_readable_path() -> None:
     masks = one.masks._replace(hidden=one.masks.hidden.clone().requires_grad_())
 
     assert supports(one.weights, one.masks)
+    assert not supports(one.weights, masks)
+
+
+@pytest.mark.parametrize("factor", Flip._fields)
+def test_a_mask_for_each_row_that_learns_goes_the_readable_path_too(factor: str) -> None:
+    one = problem(Case("lstm"), "weight_drop-per-example")
+    assert one.masks.flip is not None
+    learnt = getattr(one.masks.flip, factor).clone().requires_grad_()
+
+    masks = one.masks._replace(flip=one.masks.flip._replace(**{factor: learnt}))
+
+    assert not one.masks.requires_grad
+    assert masks.requires_grad
     assert not supports(one.weights, masks)
 
 

@@ -48,6 +48,12 @@ class LayerMasks(NamedTuple):
         untied = self.input is not None and self.input.shape[1] > 1
         return not untied and self.flip is None and all(mask is None for mask in inside)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any mask has a gradient, which only the readable path gives it."""
+        factors = (*self, *(self.flip or ()))
+        return any(isinstance(one, Tensor) and one.requires_grad for one in factors)
+
     def at(self, t: int) -> StepMasks:
         """The factors of step t."""
         return StepMasks(

@@ -48,9 +48,7 @@ def supports(weights: Weights, masks: LayerMasks) -> bool:
     like = weights.weight_hh
     if like.device.type != "cpu" or like.dtype not in DTYPES:
         return False
-    constants = (one for one in (*masks, *(masks.flip or ())) if isinstance(one, Tensor))
-    # Masks are constants: one with a gradient goes the readable path.
-    return not any(one.requires_grad for one in constants) and is_ready()
+    return not masks.requires_grad and is_ready()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch's own

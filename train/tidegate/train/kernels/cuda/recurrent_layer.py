@@ -31,8 +31,7 @@ def supports(weights: Weights, masks: LayerMasks) -> bool:
     """Whether these are on a CUDA device, with masks that are constants, and Triton is there."""
     if weights.weight_hh.device.type != "cuda":
         return False
-    constants = (one for one in masks if isinstance(one, Tensor))
-    return not any(one.requires_grad for one in constants) and is_available()
+    return not masks.requires_grad and is_available()
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator] # torch leaves it without types
