@@ -11,6 +11,7 @@ from support.recurrent_cases import COMBINATIONS, FLAVOURS, METHODS, Case, metho
 from tidegate.train import Semeniuta, Variational, Zoneout, counter_rng
 from tidegate.train.kernels.cuda.draw import draw
 from tidegate.train.kernels.cuda.recurrent_layer import recurrent_layer, supports
+from tidegate.train.kernels.draw import Draw
 
 pytestmark = pytest.mark.gpu
 
@@ -97,11 +98,11 @@ def test_bfloat16_is_near_float32_and_carries_the_memory_in_float32(case: Case) 
 @pytest.mark.parametrize("units", [1, 5, 1500, 70_000])
 def test_a_draw_is_that_of_the_cpu(units: int, dtype: torch.dtype) -> None:
     samples = torch.tensor([0, 1, 7, 2**40])
-    arguments = (samples, -5, round(0.3 * 2**24), 3, units, -1 / 3, 1 / 0.7, dtype)
+    what = Draw(-5, round(0.3 * 2**24), 3, units, -1 / 3, 1 / 0.7, dtype)
 
-    on_device = draw(samples.cuda(), *arguments[1:])
+    on_device = draw(samples.cuda(), what)
 
-    assert on_device.cpu().equal(counter_rng.draw_in_torch(*arguments))
+    assert on_device.cpu().equal(counter_rng.draw_in_torch(samples, what))
 
 
 def test_a_network_draws_the_masks_of_the_cpu() -> None:

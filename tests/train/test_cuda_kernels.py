@@ -17,6 +17,7 @@ from tidegate.train.kernels.cuda import recurrent_layer as layer_module
 from tidegate.train.kernels.cuda.draw import draw
 from tidegate.train.kernels.cuda.graphs import Function, GraphCache, Tensors
 from tidegate.train.kernels.cuda.recurrent_layer import recurrent_layer, supports
+from tidegate.train.kernels.draw import Draw
 from tidegate.train.unroll import unroll
 
 if torch.cuda.is_available():
@@ -140,12 +141,12 @@ def test_what_is_on_the_cpu_goes_another_path() -> None:
 def test_a_draw_is_that_of_the_specification(key: int, units: int, dtype: torch.dtype) -> None:
     samples = torch.tensor([0, 1, 7, 2**40])
     # Neither factor has few bits.
-    arguments = (samples, key, round(0.3 * 2**24), 3, units, -1 / 3, 1 / 0.7, dtype)
+    what = Draw(key, round(0.3 * 2**24), 3, units, -1 / 3, 1 / 0.7, dtype)
 
-    factors = draw(*arguments)
+    factors = draw(samples, what)
 
     assert factors.dtype == dtype
-    assert factors.equal(counter_rng.draw_in_torch(*arguments))
+    assert factors.equal(counter_rng.draw_in_torch(samples, what))
 
 
 class Replay:

@@ -32,11 +32,12 @@ def test_every_factor_is_that_of_the_readable_draw(
     factors: tuple[float, float],
     dtype: torch.dtype,
 ) -> None:
-    arguments = (torch.tensor(samples, dtype=torch.int64), key, threshold, times, units)
+    numbers = torch.tensor(samples, dtype=torch.int64)
+    what = native.Draw(key, threshold, times, units, *factors, dtype)
 
-    drawn = native.draw(*arguments, *factors, dtype)
+    drawn = native.draw(numbers, what)
 
-    expected = counter_rng.draw_in_torch(*arguments, *factors, dtype)
+    expected = counter_rng.draw_in_torch(numbers, what)
     assert drawn.dtype == dtype
     assert drawn.equal(expected)
 
@@ -44,9 +45,10 @@ def test_every_factor_is_that_of_the_readable_draw(
 @pytest.mark.parametrize("shape", [(1, 1, 3_000_001), (701, 2, 1009)], ids=str)
 def test_a_large_draw_that_threads_share_has_the_same_factors(shape: tuple[int, int, int]) -> None:
     times, count, units = shape
-    arguments = (torch.arange(count), 12345, 2**22, times, units, 0.0, 4 / 3, torch.float32)
+    samples = torch.arange(count)
+    what = native.Draw(12345, 2**22, times, units, 0.0, 4 / 3, torch.float32)
 
-    assert native.draw(*arguments).equal(counter_rng.draw_in_torch(*arguments))
+    assert native.draw(samples, what).equal(counter_rng.draw_in_torch(samples, what))
 
 
 def test_a_factor_stands_where_its_element_is_dropped_or_kept() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tidegate.train.kernels import draw as native
 from tidegate.train.kernels.cuda import draw as cuda
+from tidegate.train.kernels.draw import Draw
 
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9
 _MULTIPLIER_2 = 0x94D049BB133111EB
@@ -81,29 +82,21 @@ def factors(
         [T, B, U].
     """
     at, dtype = _numbered(samples, sample_offset, device), dtype or torch.get_default_dtype()
-    draw = draw_in_torch
+    what = Draw(_signed(key), _threshold(p), times, units, dropped, kept, dtype)
     if native.supports(at, dtype):
-        draw = native.draw
-    elif cuda.supports(at):
-        draw = cuda.draw
-    return draw(at, _signed(key), _threshold(p), times, units, dropped, kept, dtype)
+        return native.draw(at, what)
+    if cuda.supports(at):
+        return cuda.draw(at, what)
+    return draw_in_torch(at, what)
 
 
-def draw_in_torch(
-    samples: Tensor,
-    key: int,
-    threshold: int,
-    times: int,
-    units: int,
-    dropped: float,
-    kept: float,
-    dtype: torch.dtype,
-) -> Tensor:
+def draw_in_torch(samples: Tensor, what: Draw) -> Tensor:
     """The specification of the kernels; see :func:`tidegate.train.kernels.draw.draw`."""
-    drops = _drop(samples, key, threshold, times, units)
+    drops = _drop(samples, what.key, what.threshold, what.times, what.units)
     # Filled where they are: a copy to a device would wait for all that it still computes.
     one, other = (
-        torch.full((), value, dtype=dtype, device=samples.device) for value in (dropped, kept)
+        torch.full((), value, dtype=what.dtype, device=samples.device)
+        for value in (what.dropped, what.kept)
     )
     return torch.where(drops, one, other)
 

@@ -4,6 +4,7 @@ Dimensions: T time, B batch (samples), U units.
 """
 
 import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,30 @@ from torch import Tensor
 from tidegate.train.kernels import build
 
 DTYPES = (torch.float32, torch.float64)
+
+
+class Draw(NamedTuple):
+    """What is drawn for each sample, by whichever path: [T, U] of two factors.
+
+    In the order of the operator's arguments.
+
+    Attributes:
+        key: 64 bits, signed.
+        threshold: the probability of ``dropped`` in units of 2**-24.
+        times: T.
+        units: U.
+        dropped: the one factor.
+        kept: the other.
+        dtype: of the factors.
+    """
+
+    key: int
+    threshold: int
+    times: int
+    units: int
+    dropped: float
+    kept: float
+    dtype: torch.dtype
 
 
 def supports(samples: Tensor, dtype: torch.dtype) -> bool:
@@ -24,31 +49,14 @@ def is_ready() -> bool:
     return _register()
 
 
-def draw(
-    samples: Tensor,
-    key: int,
-    threshold: int,
-    times: int,
-    units: int,
-    dropped: float,
-    kept: float,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Draws [T, B, U] of two factors, where :func:`supports` says so.
+def draw(samples: Tensor, what: Draw) -> Tensor:
+    """Draws [T, B, U], where :func:`supports` says so.
 
     Args:
         samples: number of each sample, int64 [B], on the CPU.
-        key: 64 bits, signed.
-        threshold: the probability of ``dropped`` in units of 2**-24.
-        times: T.
-        units: U.
-        dropped: the one factor.
-        kept: the other.
-        dtype: of the factors, one of ``DTYPES``.
+        what: is drawn for each.
     """
-    factors: Tensor = torch.ops.tidegate.draw(
-        samples.contiguous(), key, threshold, times, units, dropped, kept, dtype
-    )
+    factors: Tensor = torch.ops.tidegate.draw(samples.contiguous(), *what)
     return factors
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tidegate.train.kernels.cuda.available import is_available
+from tidegate.train.kernels.draw import Draw
 
 MOST_UNITS_OF_A_PROGRAM = 1024
 
@@ -16,32 +17,18 @@ def supports(samples: Tensor) -> bool:
     return samples.device.type == "cuda" and is_available()
 
 
-def draw(
-    samples: Tensor,
-    key: int,
-    threshold: int,
-    times: int,
-    units: int,
-    dropped: float,
-    kept: float,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Draws [T, B, U] of two factors where the samples are.
+def draw(samples: Tensor, what: Draw) -> Tensor:
+    """Draws [T, B, U] where the samples are.
 
     Args:
         samples: number of each sample, int64 [B].
-        key: 64 bits, signed.
-        threshold: the probability of ``dropped`` in units of 2**-24.
-        times: T.
-        units: U.
-        dropped: the one factor.
-        kept: the other.
-        dtype: of the factors.
+        what: is drawn for each.
     """
     import triton
 
     from tidegate.train.kernels.cuda.pointwise import draw as kernels
 
+    key, threshold, times, units, dropped, kept, dtype = what
     batch = samples.shape[0]
     factors = torch.empty((times, batch, units), dtype=dtype, device=samples.device)
     block = min(MOST_UNITS_OF_A_PROGRAM, triton.next_power_of_2(units))
