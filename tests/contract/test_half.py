@@ -320,8 +320,8 @@ def test_a_gpu_passes_the_gate_of_float16(kind: str, files: Files) -> None:
 def test_the_limit_of_float16_is_in_units_of_what_the_network_gives(tmp_path: Path) -> None:
     spec = export_onnx(forecaster(1e9), tmp_path / "m.onnx", weights="float16")
     reference = np.zeros((5, 12, 2, 3))
-    limit = limits.limit_of(spec, "quantiles", reference, half=True)
+    limit = limits.limit_of(spec, "quantiles", reference, limits.HALF)
     scale = forecaster(1e9).target_scale.numpy()
     np.testing.assert_allclose(limit.ravel(), limits.HALF * scale, rtol=1e-5)
-    exact = limits.limit_of(spec, "x_previous_next", reference, half=True)
+    exact = limits.limit_of(spec, "x_previous_next", reference, limits.HALF)
     np.testing.assert_array_equal(exact, limits.ABSOLUTE)

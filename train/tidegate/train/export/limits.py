@@ -26,7 +26,7 @@ _EXACT = frozenset({"x_previous_next", "reads_next", "labels", "sentence_labels"
 
 
 def limit_of(
-    spec: pb.ModelSpec, name: str, reference: NDArray[Any], *, half: bool = False
+    spec: pb.ModelSpec, name: str, reference: NDArray[Any], rounding: float = 0.0
 ) -> NDArray[Any]:
     """What may differ in an output, of a shape that broadcasts with it.
 
@@ -34,16 +34,17 @@ def limit_of(
         spec: of the file.
         name: of the output.
         reference: what the network gives; of a forecast [rows, horizon, K, ...].
-        half: whether recurrent operators compute in float16.
+        rounding: of the arithmetic, besides that of float32, in units of what the
+            network gives: ``HALF`` for recurrent operators in float16.
     """
     magnitude = magnitude_of(name, reference)
     limit: NDArray[Any] = ABSOLUTE + RELATIVE * magnitude
-    if not half or name in _EXACT:
+    if not rounding or name in _EXACT:
         return limit
     unit = np.maximum(magnitude, 1.0)
     if name in _BY_TARGET:
         unit = _target_scale(spec).reshape(magnitude.shape)
-    limit += HALF * unit
+    limit += rounding * unit
     return limit
 
 

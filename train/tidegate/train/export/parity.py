@@ -25,11 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tidegate.train.export import limits
 from tidegate.train.export.forecasting import run_forecaster
 from tidegate.train.export.half_arithmetic import computes_in_half, with_half_arithmetic
 from tidegate.train.export.labelling import draw_characters, run_labeller
 from tidegate.train.export.language_model import OUTPUT, run_language_model
-from tidegate.train.export.limits import HALF, limit_of, magnitude_of
 from tidegate.train.export.mc_masks import mask_values
 from tidegate.train.export.spec import networks_of
 from tidegate.train.forecaster import Forecaster
@@ -91,7 +91,7 @@ def measure_parity(
     in_half = spec.weights == "float16" and computes_in_half(model)
     halved = with_half_arithmetic(model) if in_half else None
     # On the CPU ONNX Runtime computes in float32, and two Casts cancel.
-    file_in_half = in_half and provider == "cuda"
+    rounding = limits.HALF if in_half and provider == "cuda" else 0.0
     generator = torch.Generator().manual_seed(0)
     comparison = _Comparison(spec)
     for number, case in enumerate(_cases(spec)):
@@ -102,13 +102,12 @@ def measure_parity(
             masks |= mask_values(network, network.sampled_masks(number, case.batch))
         names = [output.name for output in spec.outputs]
         found = dict(zip(names, session.run(names, inputs | masks), strict=True))
-        rounding = HALF * file_in_half
         expected = _run_torch(exact, inputs, found, torch.float64, rounding)
         real = np.arange(case.time) < inputs["lengths"][:, None]
-        comparison.add(case, real, expected, found, half=file_in_half)
+        comparison.add(case, real, expected, found, rounding)
         if halved is not None:
-            rounded = _run_torch(halved, inputs, found, torch.float32, HALF)
-            comparison.add(case, real, expected, rounded, half=True, of="PyTorch in float16")
+            rounded = _run_torch(halved, inputs, found, torch.float32, limits.HALF)
+            comparison.add(case, real, expected, rounded, limits.HALF, of="PyTorch in float16")
     return comparison.parity
 
 
@@ -133,8 +132,8 @@ class _Comparison:
         real: NDArray[np.bool_],
         expected: Arrays,
         found: Arrays,
+        rounding: float,
         *,
-        half: bool,
         of: str = "",
     ) -> None:
         """Compares one case's outputs.
@@ -144,7 +143,7 @@ class _Comparison:
             real: steps that are no padding, [batch, time].
             expected: the network's outputs.
             found: those compared with them.
-            half: whether they were computed in float16.
+            rounding: of their arithmetic; see :func:`limits.limit_of`.
             of: whose they are; empty: the file's in ONNX Runtime.
 
         Raises:
@@ -156,11 +155,11 @@ class _Comparison:
             outcome = found[name]
             if name in self._timed:
                 reference, outcome = reference[real], outcome[real]
-            limit = limit_of(self._spec, name, reference, half=half)
+            limit = limits.limit_of(self._spec, name, reference, rounding)
             difference = np.abs(outcome.astype(np.float64) - reference)
             # NaN is over any limit.
             if not (difference <= limit).all():
-                remedy = "Export float32, or check" if half else "Check"
+                remedy = "Export float32, or check" if rounding else "Check"
                 raise ParityError(
                     f"output {name!r} differs between PyTorch and {of or 'ONNX Runtime'} by "
                     f"{np.max(difference):.3g} at {case}; the limit is {np.max(limit):.3g}. "
@@ -170,7 +169,7 @@ class _Comparison:
             if absolute >= parity.max_absolute_error:
                 parity.max_absolute_error = absolute
                 parity.largest_at = f"{name}, {case}" + f", {of}" * bool(of)
-            relative = (difference / np.maximum(magnitude_of(name, reference), 1.0)).max()
+            relative = (difference / np.maximum(limits.magnitude_of(name, reference), 1.0)).max()
             parity.max_relative_error = max(parity.max_relative_error, float(relative))
 
 
