@@ -31,7 +31,7 @@ from onnx import helper
 
 from tidegate.train import Recurrent, Zoneout, export_onnx
 from tidegate.train.export import expectation
-from tidegate.train.export.builders import build_recurrent
+from tidegate.train.export.builders import build_graph
 from tidegate.train.export.contract import Rates
 from tidegate.train.export.graph import GraphBuilder
 from tidegate.train.export.joints import STATE_NAMES
@@ -182,4 +182,4 @@ def by_operator(recurrent: Recurrent) -> onnx.ModelProto:
         return OperatorStep(step.cell, step.weights, step.suffix, step.rates, weights)
 
     with mock.patch.object(expectation, "_step", make):
-        return build_recurrent(recurrent).model("by_operator", {})
+        return build_graph(recurrent).model("by_operator", {})

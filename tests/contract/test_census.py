@@ -60,7 +60,7 @@ RECURRENT = ("LSTM", "GRU", "RNN", "Scan", "Loop")
 
 def onnx_model(recurrent: Recurrent) -> onnx.ModelProto:
     """The file, without the gate."""
-    return builders.build_recurrent(recurrent.eval()).model("model", {})
+    return builders.build_graph(recurrent.eval()).model("model", {})
 
 
 def grid(

@@ -47,9 +47,8 @@ def build_graph(
     )
 
 
-def build_recurrent(model: Recurrent, graph: GraphBuilder | None = None) -> GraphBuilder:
+def build_recurrent(model: Recurrent, graph: GraphBuilder) -> GraphBuilder:
     """x, lengths and states in; output and the next states out."""
-    graph = graph or GraphBuilder()
     x = graph.input("x", "float32", ("batch", "time", model.input_size))
     lengths = graph.input("lengths", "int32", ("batch",))
     states = state_inputs(graph, model)

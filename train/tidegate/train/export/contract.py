@@ -50,9 +50,7 @@ def zones(recurrent: Recurrent) -> dict[tuple[int, int], Rates] | None:
     return None if all(one == (0.0, 0.0) for one in rates.values()) else rates
 
 
-def step_rates(
-    recurrent: Recurrent, *, mc_masks: bool = False
-) -> dict[tuple[int, int], Rates] | None:
+def step_rates(recurrent: Recurrent, *, mc_masks: bool) -> dict[tuple[int, int], Rates] | None:
     """As :func:`zones`, and rates of 0 where masks as inputs ask for the step graph."""
     rates = zones(recurrent)
     if rates is not None or not (mc_masks and needs_step(recurrent)):

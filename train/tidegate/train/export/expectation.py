@@ -32,7 +32,7 @@ def add_expectation(
     lengths: str,
     states: list[str],
     rates: LayerRates,
-    masks: Collection[str] = (),
+    masks: Collection[str],
 ) -> tuple[str, list[str]]:
     """Adds all layers; arguments and result as for :func:`layers.add_stack`."""
     names = STATE_NAMES[recurrent.cell]
@@ -62,7 +62,7 @@ def _one_step(
     _lengths: str,
     states: list[str],
     rates: LayerRates,
-    masks: Collection[str] = (),
+    masks: Collection[str],
 ) -> tuple[str, list[str]]:
     """T is 1, so every row is real."""
     sides: list[str] = []
@@ -85,7 +85,7 @@ def _sequence(
     lengths: str,
     states: list[str],
     rates: LayerRates,
-    masks: Collection[str] = (),
+    masks: Collection[str],
 ) -> tuple[str, list[str]]:
     real = _real_steps(graph, x, lengths)
     sides: list[str] = []

@@ -88,10 +88,10 @@ def export_onnx(
             After either nothing was written, and an older file is as it was.
     """
     check_choice("weights", weights, WEIGHT_FORMATS)
-    path = Path(path)
-    frozen = copy.deepcopy(model).eval().cpu().float()
     if mc_masks and weights != "float32":
         raise ValueError(f"mc_masks=True with weights={weights!r}; a file is one variant: choose")
+    path = Path(path)
+    frozen = copy.deepcopy(model).eval().cpu().float()
     if mc_masks:
         _check_masks(frozen)
     graph = build_graph(frozen, mc_masks=mc_masks, folds_scale=weights != "float16")
@@ -101,10 +101,7 @@ def export_onnx(
     onnx_model = graph.model(name or path.stem, {METADATA_KEY: to_json(spec)})
     if weights != "float32":
         onnx_model = _ROUND[weights](onnx_model)
-        seeds = [one.seed for one in networks_of(frozen)]
         frozen = rebuild(onnx_model).model
-        for network, seed in zip(networks_of(frozen), seeds, strict=True):
-            network.seed = seed
     onnx.checker.check_model(onnx_model, full_check=True)
     check_contract(onnx_model, *networks_of(frozen), scans=scans_of(frozen), mc_masks=mc_masks)
     spec.parity.CopyFrom(measure_parity(frozen, spec, onnx_model.SerializeToString()))

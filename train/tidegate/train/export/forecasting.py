@@ -26,9 +26,9 @@ from tidegate.train.recurrent import Recurrent
 _NEAR = 1e-6
 
 
-def build_forecaster(model: Forecaster, graph: GraphBuilder | None = None) -> GraphBuilder:
+def build_forecaster(model: Forecaster, graph: GraphBuilder) -> GraphBuilder:
     """Raw x, lengths and states in; raw quantiles and the next states out."""
-    graph, recurrent = graph or GraphBuilder(), model.recurrent
+    recurrent = model.recurrent
     features = len(model.format.features)
     x = graph.input("x", "float32", ("batch", "time", features))
     lengths = graph.input("lengths", "int32", ("batch",))

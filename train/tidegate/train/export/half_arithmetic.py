@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tidegate.train.export.contract import step_rates
+from tidegate.train.export.contract import zones
 from tidegate.train.export.spec import networks_of
 
 
 def computes_in_half(model: nn.Module) -> bool:
     """Whether any network of the model is plain operators."""
-    return any(step_rates(network) is None for network in networks_of(model))
+    return any(zones(network) is None for network in networks_of(model))
 
 
 def with_half_arithmetic(model: nn.Module) -> nn.Module:
@@ -26,7 +26,7 @@ def with_half_arithmetic(model: nn.Module) -> nn.Module:
     """
     halved = copy.deepcopy(model)
     for network in networks_of(halved):
-        if step_rates(network) is None:
+        if zones(network) is None:
             network.half()
             network.register_forward_pre_hook(_to_half, with_kwargs=True)
             network.register_forward_hook(_to_float)

@@ -27,9 +27,9 @@ TIE = 1e-4
 _TIME_MAJOR = (1, 0, 2)
 
 
-def build_labeller(model: Labeller, graph: GraphBuilder | None = None) -> GraphBuilder:
+def build_labeller(model: Labeller, graph: GraphBuilder) -> GraphBuilder:
     """Token ids, character ids and lengths in; labels and their probabilities out."""
-    graph, recurrent = graph or GraphBuilder(), model.recurrent
+    recurrent = model.recurrent
     tokens = graph.input("tokens", "int64", ("batch", "time"))
     table = graph.constant(to_numpy(model.embedding.weight), name="embedding")
     words = graph.add("Gather", table, tokens)

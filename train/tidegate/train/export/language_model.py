@@ -16,9 +16,9 @@ OUTPUT = "log_probabilities"
 _TIME_MAJOR = (1, 0, 2)
 
 
-def build_language_model(model: LanguageModel, graph: GraphBuilder | None = None) -> GraphBuilder:
+def build_language_model(model: LanguageModel, graph: GraphBuilder) -> GraphBuilder:
     """Token ids, lengths and states in; log-probabilities and the next states out."""
-    graph, recurrent = graph or GraphBuilder(), model.recurrent
+    recurrent = model.recurrent
     tokens = graph.input("tokens", "int64", ("batch", "time"))
     lengths = graph.input("lengths", "int32", ("batch",))
     names = STATE_NAMES[recurrent.cell]
