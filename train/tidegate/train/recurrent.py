@@ -250,12 +250,11 @@ class Recurrent(RecurrentLayers):
         if self.training:
             drawn: Masks = self._draw_masks(batch, time, sample_offset, sequences)
             return drawn
-        if self.sample is None and find(self.regularizers, Zoneout) is None:
+        if self.sample is not None:
+            return self.sampled_masks(self.sample, batch, sample_offset=sample_offset)
+        if find(self.regularizers, Zoneout) is None:
             return None
-        places = self._places()
-        if self.sample is None:
-            return network_masks.expected(self.regularizers, places)
-        return self.sampled_masks(self.sample, batch, sample_offset=sample_offset)
+        return network_masks.expected(self.regularizers, self._places())
 
     def _sampler(self, batch: int, time: int, network: int | None = None) -> MaskSampler:
         """Draws for the next pass of training, or for a sampled network."""
