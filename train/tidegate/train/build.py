@@ -25,7 +25,7 @@ def load_data(config: Config) -> Data:
 _NOT_OF_DATA = {"name", "model", "training", "tracking", "tune", "ray"}
 
 
-class DataLoader:
+class DataCache:
     """Loads data sets, and keeps the latest for configurations that differ in nothing of it."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import tomlkit
 
 from tidegate.train import config as configuration
 from tidegate.train import job, tracking
-from tidegate.train.build import DataLoader, build_model
+from tidegate.train.build import DataCache, build_model
 from tidegate.train.config import Config
 from tidegate.train.config.errors import ConfigError
 from tidegate.train.config.tune import Distribution, TuneConfig
@@ -78,15 +78,15 @@ def tune(
         raise ConfigError(f"{path} has no section [tune]; give it one with [tune.space]")
     _check_space(Path(path), base.tune, overrides or {})
     task = TASKS[base.task]
-    loader = DataLoader()
-    data = loader.load(base)
+    cache = DataCache()
+    data = cache.load(base)
     measured = task.fit_task(base, build_model(base, data), data)
     study = _open_study(base, base.tune, higher_is_better=measured.higher_is_better)
     parent = _parent_run(base, study)
     began = monotonic()
     while _count(study) < base.tune.trials and not _is_over(base.tune, began):
         study.optimize(
-            lambda trial: _try(Path(path), base, overrides or {}, trial, parent, loader),
+            lambda trial: _try(Path(path), base, overrides or {}, trial, parent, cache),
             n_trials=1,
             catch=(TrainingError,),
         )
@@ -160,7 +160,7 @@ def _try(
     overrides: Mapping[str, Any],
     trial: "optuna.Trial",
     parent: str,
-    loader: DataLoader,
+    cache: DataCache,
 ) -> float:
     """One trial: the best validation score, reported epoch by epoch."""
     import optuna
@@ -168,7 +168,7 @@ def _try(
     trial.set_user_attr("worker", f"{platform.node()} {os.getpid()}")
     settings = suggest(trial, base.tune.space if base.tune else {})
     config = configuration.load(path, {**overrides, **settings})
-    data = loader.load(config)
+    data = cache.load(config)
     model = build_model(config, data)
     best: list[float] = []
 
