@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tidegate.train import Forecaster, Recurrent
-from tidegate.train.config import load
+from tidegate.train.config import DataSettings, load
 from tidegate.train.data.catalog import CATALOG, table_file
 from tidegate.train.data.panel import Panel
 from tidegate.train.data.series import Series
@@ -276,7 +276,7 @@ def test_the_baselines_of_etth1_are_those_measured_elsewhere(
 @pytest.mark.skipif("TIDEGATE_DATA" not in os.environ, reason="needs S&P 500 below TIDEGATE_DATA")
 def test_a_return_of_zero_and_always_up_are_those_measured_elsewhere() -> None:
     config = load(EXAMPLES / "sp500.toml")
-    panel = load_series(config)
+    panel = load_series(DataSettings.of(config))
     (test,) = backtests(forecaster(panel, 1), panel.splits, "test")
     metrics = score([test], season=5).metrics
     assert len(test.origins) == 502

@@ -155,6 +155,15 @@ def test_no_setting_of_another_section_reaches_the_data(dataset: str) -> None:
     assert first.digest() == second.digest()
 
 
+def test_only_what_a_text_is_read_by_is_a_setting_of_its_data() -> None:
+    def settings(**language: float) -> config.DataSettings:
+        given = {"name": "a", "task": "language_modelling", "dataset": {"name": "text"}}
+        return config.DataSettings.of(config.Config.model_validate(given | {"language": language}))
+
+    assert settings(activation=2.0, temporal_activation=1.0) == settings()
+    assert settings(min_count=3) != settings()
+
+
 def test_a_name_that_is_no_setting_is_found_before_any_trial(recipe: Path, tmp_path: Path) -> None:
     text = recipe.read_text().replace('"model.hidden_size"', '"model.hiden_size"')
     recipe.write_text(text)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tidegate.train.config import Config
+from tidegate.train.config import Config, DataSettings
 from tidegate.train.data.catalog import find_dataset
 from tidegate.train.data.check import Checked
 from tidegate.train.tasks import TASKS, Data, TaskDefinition
@@ -17,19 +17,15 @@ def load_data(config: Config) -> Data:
     Raises:
         ValueError: the data set is unknown, for another task, or not there.
     """
-    data: Data = _task_of_data(config).load_data(config)
+    data: Data = _task_of_data(config).load_data(DataSettings.of(config))
     return data
-
-
-# Sections that no data set is read by.
-_NOT_OF_DATA = {"name", "model", "training", "tracking", "tune", "ray"}
 
 
 class DataCache:
     """Loads data sets, and keeps the latest for configurations that differ in nothing of it."""
 
     def __init__(self) -> None:
-        self._settings: dict[str, Any] | None = None
+        self._settings: DataSettings | None = None
         self._data: Data | None = None
 
     def load(self, config: Config) -> Data:
@@ -38,7 +34,7 @@ class DataCache:
         Raises:
             ValueError: the data set is unknown, for another task, or not there.
         """
-        settings = config.model_dump(exclude=_NOT_OF_DATA)
+        settings = DataSettings.of(config)
         if self._data is None or settings != self._settings:
             self._data, self._settings = load_data(config), settings
         return self._data
@@ -50,7 +46,7 @@ def check_data(config: Config) -> Checked:
     Raises:
         ValueError: the data set is unknown, for another task, or cannot be read at all.
     """
-    return _task_of_data(config).check_data(config)
+    return _task_of_data(config).check_data(DataSettings.of(config))
 
 
 def build_model(config: Config, data: Data) -> nn.Module:

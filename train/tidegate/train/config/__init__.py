@@ -7,7 +7,8 @@ everything else takes plain arguments.
 """
 
 from tidegate.train.config.config import Config
+from tidegate.train.config.data import DataSettings
 from tidegate.train.config.errors import ConfigError
 from tidegate.train.config.reading import load, nested
 
-__all__ = ["Config", "ConfigError", "load", "nested"]
+__all__ = ["Config", "ConfigError", "DataSettings", "load", "nested"]

@@ -9,7 +9,7 @@ import pandas as pd
 from torch import nn
 
 from tidegate.train import fit, tracking
-from tidegate.train.config import Config
+from tidegate.train.config import Config, DataSettings
 from tidegate.train.data.check import Checked
 from tidegate.train.data.series import Part
 
@@ -57,16 +57,16 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
     """One task: every step of a run that differs between tasks."""
 
     @abstractmethod
-    def load_data(self, config: Config) -> DataT:
-        """Loads the data set of a configuration, split into its three parts.
+    def load_data(self, settings: DataSettings) -> DataT:
+        """Loads a data set, split into its three parts.
 
         Raises:
-            ValueError: it is not there, or does not fit the configuration.
+            ValueError: it is not there, or does not fit the settings.
         """
 
     @abstractmethod
-    def check_data(self, config: Config) -> Checked:
-        """Reads the data set of a configuration and collects what is wrong in it.
+    def check_data(self, settings: DataSettings) -> Checked:
+        """Reads a data set and collects what is wrong in it.
 
         Raises:
             ValueError: it is not there, or nothing of it can be read.

@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
-from tidegate.train.config import Config
+from tidegate.train.config import Config, DataSettings
 from tidegate.train.data.check import Checked
 from tidegate.train.data.check_series import check_series
 from tidegate.train.data.panel import Panel
@@ -33,12 +33,12 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
     """``task = "forecasting"``."""
 
     @override
-    def load_data(self, config: Config) -> Panel:
-        return load_series(config)
+    def load_data(self, settings: DataSettings) -> Panel:
+        return load_series(settings)
 
     @override
-    def check_data(self, config: Config) -> Checked:
-        return check_series(lambda report: load_series(config, report))
+    def check_data(self, settings: DataSettings) -> Checked:
+        return check_series(lambda report: load_series(settings, report))
 
     @override
     def build_model(self, config: Config, data: Panel) -> Forecaster:

@@ -7,7 +7,8 @@ from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
 from tidegate.train.characters import CharacterEncoder
-from tidegate.train.config import Config
+from tidegate.train.config import Config, DataSettings
+from tidegate.train.config.dataset import DatasetConfig
 from tidegate.train.data.catalog import find_dataset, sentence_files
 from tidegate.train.data.check import Checked
 from tidegate.train.data.check_sentences import check_files, check_sentences
@@ -34,16 +35,17 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
     """``task = "labelling"``."""
 
     @override
-    def load_data(self, config: Config) -> SentenceSplit:
-        if find_dataset(config.dataset.name).format:
-            return _find_sentence_files(config).read()
-        return generate_homographs(config.dataset.sentences, seed=config.seed)
+    def load_data(self, settings: DataSettings) -> SentenceSplit:
+        section = settings.dataset
+        if find_dataset(section.name).format:
+            return _find_sentence_files(section).read()
+        return generate_homographs(section.sentences, seed=settings.seed)
 
     @override
-    def check_data(self, config: Config) -> Checked:
-        if find_dataset(config.dataset.name).format:
-            return check_files(_find_sentence_files(config))
-        return check_sentences(self.load_data(config))
+    def check_data(self, settings: DataSettings) -> Checked:
+        if find_dataset(settings.dataset.name).format:
+            return check_files(_find_sentence_files(settings.dataset))
+        return check_sentences(self.load_data(settings))
 
     @override
     def build_model(self, config: Config, data: SentenceSplit) -> Labeller:
@@ -134,13 +136,12 @@ def _scored(model: Labeller, data: SentenceSplit, answers: Answers) -> Evaluatio
     return Evaluation(metrics, answers, answers.tables())
 
 
-def _find_sentence_files(config: Config) -> SentenceFiles:
+def _find_sentence_files(section: DatasetConfig) -> SentenceFiles:
     """Where the sentences of ``[dataset]`` are.
 
     Raises:
         ValueError: the data set is not one of files of sentences, or not known.
     """
-    section = config.dataset
     layout = Layout(section.encoding, section.word_column, section.label_column, section.scheme)
     return sentence_files(
         find_dataset(section.name), path=section.path, files=section.files, layout=layout

@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
-from tidegate.train.config import Config
+from tidegate.train.config import Config, DataSettings
 from tidegate.train.data.catalog import find_dataset, text_files
 from tidegate.train.data.check import Checked
 from tidegate.train.data.check_text import check_text
@@ -28,20 +28,20 @@ class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
     """``task = "language_modelling"``."""
 
     @override
-    def load_data(self, config: Config) -> Corpus:
-        section, language = config.dataset, config.language
+    def load_data(self, settings: DataSettings) -> Corpus:
+        section = settings.dataset
         dataset = find_dataset(section.name)
         return read_corpus(
             dataset.name,
             text_files(dataset, path=section.path, files=section.files),
-            language.unit or dataset.unit,
-            min_count=language.min_count,
+            settings.unit or dataset.unit,
+            min_count=settings.min_count,
             encoding=section.encoding,
         )
 
     @override
-    def check_data(self, config: Config) -> Checked:
-        return check_text(self.load_data(config))
+    def check_data(self, settings: DataSettings) -> Checked:
+        return check_text(self.load_data(settings))
 
     @override
     def build_model(self, config: Config, data: Corpus) -> LanguageModel:
