@@ -56,6 +56,13 @@ def test_training_loads_no_grpc() -> None:
     assert "grpc" not in modules_after("import tidegate.train")
 
 
+def test_the_commands_load_no_mlflow_before_one_needs_it() -> None:
+    loaded = modules_after("import tidegate.train.__main__")
+
+    assert "tidegate.train.commands.fit" in loaded
+    assert "mlflow" not in loaded
+
+
 def test_the_namespace_has_no_init_file() -> None:
     folders = [ROOT / part / "tidegate" for part in ("train", "serve", "protos")]
 

@@ -21,6 +21,7 @@ from tidegate.train.config import Config
 from tidegate.train.config.errors import ConfigError
 from tidegate.train.config.tune import Distribution, TuneConfig
 from tidegate.train.fit import Epoch, Fitted, TrainingError
+from tidegate.train.output import DEFAULT_OUTPUT
 from tidegate.train.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Tuned:
 
 def tune(
     path: str | Path,
-    output: str | Path = job.DEFAULT_OUTPUT,
+    output: str | Path = DEFAULT_OUTPUT,
     overrides: Mapping[str, Any] | None = None,
 ) -> Tuned:
     """Takes trials of a recipe's study until it has ``tune.trials`` of them.

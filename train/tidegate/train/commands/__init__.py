@@ -1,7 +1,7 @@
 """The commands of ``tidegate-train``: a file for each, with its options and what it prints.
 
-What loads PyTorch or MLflow, which takes seconds, is imported where it is used:
-``data list`` and ``--help`` answer at once.
+What loads MLflow, which takes seconds, is imported where it is used: ``data list``
+and ``--help`` do without.
 """
 
 from tidegate.train.commands.command import Command, read_settings

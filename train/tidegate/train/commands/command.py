@@ -1,11 +1,11 @@
-"""What a command is, and how settings are given to those that read a recipe."""
+"""What a command is, and how those that run a recipe are told of it."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_OUTPUT = Path(".tidegate/models")
+from tidegate.train.output import DEFAULT_OUTPUT
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,23 @@ class Command:
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     takes_settings: bool = False
+
+
+def add_recipe_options(parser: argparse.ArgumentParser, *, config: str, output: str) -> None:
+    """Adds the recipe and the folder for what comes of it.
+
+    Args:
+        parser: of the command.
+        config: which recipe, for the help.
+        output: what the folder gets, likewise.
+    """
+    parser.add_argument("config", type=Path, help=config)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        help=f"folder that gets {output} (default: %(default)s)",
+    )
 
 
 def read_settings(arguments: Sequence[str]) -> dict[str, str]:

@@ -1,10 +1,9 @@
 """``tidegate-train fit``: train, evaluate, export and register one model."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate.train.commands.command import DEFAULT_OUTPUT, Command
+from tidegate.train.commands.command import Command, add_recipe_options
 from tidegate.train.commands.printing import print_line, print_metrics, print_parity
 
 if TYPE_CHECKING:
@@ -24,12 +23,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "tables as JSON. The environment (TIDEGATE_TRAINING__EPOCHS=5) comes second, the file "
         "third."
     )
-    parser.add_argument("config", type=Path, help="a TOML file, such as models/recipes/co2.toml")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=DEFAULT_OUTPUT,
-        help="folder that gets NAME/model.onnx and NAME/model.pt (default: %(default)s)",
+    add_recipe_options(
+        parser,
+        config="a TOML file, such as models/recipes/co2.toml",
+        output="NAME/model.onnx and NAME/model.pt",
     )
     parser.add_argument(
         "--resume",

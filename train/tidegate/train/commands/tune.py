@@ -1,9 +1,8 @@
 """``tidegate-train tune``: search for better settings."""
 
 import argparse
-from pathlib import Path
 
-from tidegate.train.commands.command import DEFAULT_OUTPUT, Command
+from tidegate.train.commands.command import Command, add_recipe_options
 from tidegate.train.commands.printing import print_line
 
 
@@ -13,13 +12,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "Takes trials of the recipe's [tune] until the study has enough. Several workers "
         "run the same command, on one machine or several, with one tune.storage."
     )
-    parser.add_argument("config", type=Path, help="a TOML file with [tune.space]")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=DEFAULT_OUTPUT,
-        help="folder that gets NAME/best.toml (default: %(default)s)",
-    )
+    add_recipe_options(parser, config="a TOML file with [tune.space]", output="NAME/best.toml")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -4,12 +4,11 @@
 """
 
 from tidegate.train.job.exporting import export
-from tidegate.train.job.job import DEFAULT_OUTPUT, Result, Summary, assist, run, take_part, track
+from tidegate.train.job.job import Result, Summary, assist, run, take_part, track
 from tidegate.train.job.scoring import evaluate, report, score
 from tidegate.train.job.training import begin_with_vectors, build_compute, build_optimization, train
 
 __all__ = [
-    "DEFAULT_OUTPUT",
     "Result",
     "Summary",
     "assist",

@@ -17,10 +17,9 @@ from tidegate.train.interrupted_run import InterruptedRun
 from tidegate.train.job.exporting import export
 from tidegate.train.job.scoring import evaluate, report, score
 from tidegate.train.job.training import build_compute, train
+from tidegate.train.output import DEFAULT_OUTPUT
 from tidegate.train.tasks import Data, Evaluation
 from tidegate.v1.model_spec_pb2 import ModelSpec
-
-DEFAULT_OUTPUT = Path(".tidegate/models")
 
 
 @dataclass(frozen=True)
