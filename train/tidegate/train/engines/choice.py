@@ -7,7 +7,6 @@ from tidegate.train.engines.ray_extra import check_installed
 from tidegate.train.engines.torchrun import Torchrun, missing_variables
 
 EngineName = Literal["local", "torchrun", "ray"]
-ENGINES: tuple[EngineName, ...] = ("local", "torchrun", "ray")
 
 
 def find_engine(name: EngineName | None) -> Engine:
