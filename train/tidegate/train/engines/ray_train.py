@@ -1,8 +1,7 @@
 """Training in workers that Ray starts: Ray Train's TorchTrainer over the same loop."""
 
 import os
-import threading
-from concurrent.futures import Future, wait
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,23 +77,13 @@ def _outcome(trainer: TorchTrainer) -> job.Summary:
 
     In a thread of its own: in the main one Ray would take SIGINT as an end at once.
     """
-    future: Future[Any] = Future()
-
-    def work() -> None:
+    # Of daemon threads, as an executor's are not: a second SIGINT does not wait for it.
+    with ThreadPool(1) as thread:
         try:
-            result: Any = trainer.fit()
-            future.set_result(result.return_value)
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    # With a limit, since a wait without one cannot be interrupted.
-    while not future.done():
-        wait([future], timeout=1)
-    try:
-        outcome: job.Summary | Interrupted = future.result()
-    except ray_train.WorkerGroupError as error:
-        raise _cause(error) from error
+            result: Any = thread.apply(trainer.fit)
+        except ray_train.WorkerGroupError as error:
+            raise _cause(error) from error
+    outcome: job.Summary | Interrupted = result.return_value
     if isinstance(outcome, Interrupted):
         raise outcome
     return outcome
