@@ -23,6 +23,7 @@ from tidegate.train.fit import (
     ForecastingTask,
     Optimization,
     TrainingError,
+    Validated,
     fit,
 )
 from tidegate.train.fit.forecasting import reset
@@ -48,9 +49,9 @@ class Scripted:
         for _ in range(start, 3):
             yield self.loss(next(self.model.parameters()))
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> Validated:
         assert not self.model.training
-        return {"score": self.scores[self.epoch - 1]}
+        return Validated({"score": self.scores[self.epoch - 1]}, f"of epoch {self.epoch}")
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -74,6 +75,17 @@ def test_the_model_ends_with_the_weights_of_the_best_epoch() -> None:
     fitted = fit(task, Optimization(learning_rate=0.1), epochs=3, after_epoch=[remember])
     assert (fitted.best_epoch, fitted.best.metrics["score"]) == (2, 1.0)
     assert next(task.model.parameters()).item() == weights[1] != weights[2]
+
+
+def test_predictions_are_shown_after_their_epoch_and_not_kept() -> None:
+    seen: list[str] = []
+
+    def remember(epoch: Epoch) -> None:
+        seen.append(epoch.predictions)
+
+    epochs = run(Scripted([2.0, 1.0]), after_epoch=[remember])
+    assert seen == ["of epoch 1", "of epoch 2"]
+    assert [epoch.predictions for epoch in epochs] == [None, None]
 
 
 def test_training_stops_when_patience_runs_out() -> None:

@@ -66,7 +66,7 @@ def test_squared_errors_train_and_validate_the_mean(recipe: Path) -> None:
 
     (test,) = backtests(model, data.splits, "validation")
     error = (test.truth - test.median) / model.target_scale.numpy()
-    assert task.validate()["validation_loss"] == pytest.approx(float((error**2).mean()))
+    assert task.validate().metrics["validation_loss"] == pytest.approx(float((error**2).mean()))
 
 
 @pytest.mark.parametrize(

@@ -91,4 +91,4 @@ def _check_tolerance(tolerance: float) -> None:
 def _validated(config: Config, model: nn.Module, data: Data) -> tuple[str, bool, float]:
     """The validation metric: its name, whether higher is better, and its value."""
     task = TASKS[config.task].fit_task(config, model.eval(), data)
-    return task.monitor, task.higher_is_better, task.validate()[task.monitor]
+    return task.monitor, task.higher_is_better, task.validate().metrics[task.monitor]

@@ -8,7 +8,7 @@ from tidegate.train.fit.language_modelling import LanguageModellingTask
 from tidegate.train.fit.loop import TrainingError, fit
 from tidegate.train.fit.optimization import Optimization
 from tidegate.train.fit.processes import Processes, ProcessGroup
-from tidegate.train.fit.task import Epoch, Fitted, Task
+from tidegate.train.fit.task import Epoch, Fitted, Task, Validated
 
 __all__ = [
     "Compute",
@@ -24,6 +24,7 @@ __all__ = [
     "Processes",
     "Task",
     "TrainingError",
+    "Validated",
     "choose_device",
     "fit",
 ]

@@ -16,6 +16,7 @@ from tidegate.train.data.lanes import Lanes
 from tidegate.train.data.series import SeriesSplit
 from tidegate.train.data.windows import Windows
 from tidegate.train.evaluate.backtest import backtests
+from tidegate.train.fit.task import Validated
 from tidegate.train.forecaster import Forecaster
 
 States = tuple[Tensor, ...]
@@ -88,12 +89,12 @@ class ForecastingTask:
             return Lanes(train, self.lanes, self.bptt, model.horizon, targets)
         return Windows(train, self.lanes, self.lookback, model.horizon, targets, self.stride)
 
-    def validate(self) -> dict[str, float]:
-        """The head's loss of the validation part, origin after origin."""
+    def validate(self) -> Validated:
+        """The head's loss of the validation part, origin after origin, and the forecasts."""
         tests = backtests(self.model, self.splits, "validation", self.warmup)
         scale, name = self.model.target_scale.cpu().numpy(), self.model.head.validated_by
         losses = [test.loss(scale, name) for test in tests]
-        return {self.monitor: float(np.mean(losses))}
+        return Validated({self.monitor: float(np.mean(losses))}, tests)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that the lanes carry."""

@@ -12,6 +12,7 @@ from tidegate.train.data.buckets import Encoded, batches
 from tidegate.train.data.sentences import SentenceSplit
 from tidegate.train.data.spans import are_span_labels
 from tidegate.train.evaluate.labelling import encode, predict
+from tidegate.train.fit.task import Validated
 from tidegate.train.labeller import Labeller
 
 
@@ -60,12 +61,13 @@ class LabellingTask:
             scores = self.model(batch.tokens, batch.lengths, batch.chars)
             yield self.model.loss(scores, batch.labels, batch.sentence_labels, batch.lengths)
 
-    def validate(self) -> dict[str, float]:
-        """The scores of the validation part."""
+    def validate(self) -> Validated:
+        """The scores of the validation part, and the labels given."""
         answers = predict(
             self.model, self.sentences.validation, self.tokens, encoded=self._validation
         )
-        return {f"validation_{name}": value for name, value in answers.metrics().items()}
+        scores = {f"validation_{name}": value for name, value in answers.metrics().items()}
+        return Validated(scores, answers)
 
     @cached_property
     def _train(self) -> list[Encoded]:

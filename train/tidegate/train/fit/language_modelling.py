@@ -17,12 +17,13 @@ from tidegate.train.data.buckets import IGNORED
 from tidegate.train.data.corpus import Corpus
 from tidegate.train.data.text_lanes import text_segments
 from tidegate.train.evaluate.language import score_text
+from tidegate.train.fit.task import Validated
 from tidegate.train.language_model import LanguageModel, States
 
 # More lanes than any batch has, so that every lane of every epoch has a number of its own.
 _LANES = 1 << 32
 # The validation part is read in so many rows at once, as is usual.
-VALIDATION_LANES = 10
+_VALIDATION_LANES = 10
 
 
 @dataclass
@@ -88,11 +89,12 @@ class LanguageModellingTask:
             )
             yield total / (len(tokens) * self.bptt) + self._activity(hidden)
 
-    def validate(self) -> dict[str, float]:
-        """The scores of the validation part."""
+    def validate(self) -> Validated:
+        """The scores of the validation part, and the loss of every token."""
         corpus = self.corpus
-        scored = score_text(self.model, corpus.validation, corpus.train, lanes=VALIDATION_LANES)
-        return {f"validation_{name}": value for name, value in scored.metrics().items()}
+        scored = score_text(self.model, corpus.validation, corpus.train, lanes=_VALIDATION_LANES)
+        scores = {f"validation_{name}": value for name, value in scored.metrics().items()}
+        return Validated(scores, scored)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that the lanes carry."""

@@ -17,7 +17,7 @@ from tidegate.train.fit.processes import Processes
 from tidegate.train.fit.progress import Progress
 from tidegate.train.fit.state import TrainingState
 from tidegate.train.fit.stopping import EarlyStopping
-from tidegate.train.fit.task import Epoch, Fitted, Task
+from tidegate.train.fit.task import Epoch, Fitted, Task, Validated
 
 
 class TrainingError(RuntimeError):
@@ -168,13 +168,16 @@ def validate_epoch(
     with averaging.applied() if averaging else nullcontext():
         task.model.eval()
         with torch.no_grad():
+            validated = task.validate() if processes.is_first else Validated({})
             # The first process's, so that all of them decide alike.
-            validated = processes.of_first(task.validate() if processes.is_first else {})
-        score = validated[task.monitor]
-        metrics = {"train_loss": state.total_loss / max(state.step, 1), **validated}
+            scores = processes.of_first(validated.metrics)
+        score = scores[task.monitor]
+        metrics = {"train_loss": state.total_loss / max(state.step, 1), **scores}
         epoch = Epoch(state.epoch, metrics, state.stopping.update(state.epoch, score))
+        # Not in the history: the predictions of all epochs would fill the memory.
+        seen = epoch._replace(predictions=validated.predictions)
         for call in after_epoch:
-            call(epoch)
+            call(seen)
     state.schedule.step(score)
     if averaging:
         averaging.after_epoch(score)

@@ -6,6 +6,18 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 
+class Validated(NamedTuple):
+    """What the validation part came to.
+
+    Attributes:
+        metrics: by name.
+        predictions: of the task's own type, such as forecasts or labels given.
+    """
+
+    metrics: dict[str, float]
+    predictions: Any = None
+
+
 class Task(Protocol):
     """A model with its data."""
 
@@ -29,8 +41,8 @@ class Task(Protocol):
             start: steps of the epoch that are done, before a run was interrupted.
         """
 
-    def validate(self) -> dict[str, float]:
-        """Metrics of the validation part, by name; called in evaluation mode."""
+    def validate(self) -> Validated:
+        """Metrics and predictions of the validation part; called in evaluation mode."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step needs of those before it, such as a carried state."""
@@ -46,11 +58,14 @@ class Epoch(NamedTuple):
         number: from 1.
         metrics: by name; ``train_loss`` and what the task validates.
         is_best: whether the monitored metric is the best so far.
+        predictions: that the metrics are of, for what is called after the epoch, in the
+            first process; later None.
     """
 
     number: int
     metrics: dict[str, float]
     is_best: bool
+    predictions: Any = None
 
 
 class Fitted(NamedTuple):

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def train(
         resume: as :func:`tidegate.train.fit.fit` takes it.
         save: likewise.
         processes: likewise.
-        after_epoch: called after what the task itself does after an epoch.
+        after_epoch: called after an epoch is tracked.
     """
     processes = processes or Processes()
     section, task = config.training, TASKS[config.task]
@@ -56,8 +57,7 @@ def train(
     if tracked is not None:
         if coverage is not None:
             tracked.log_metrics({"vector_coverage": coverage})
-        hooks.append(lambda epoch: tracked.log_metrics(epoch.metrics, epoch.number))
-        hooks += task.after_epoch(config, model, data, tracked)
+        hooks.append(partial(_log_epoch, config, tracked))
     hooks += after_epoch
     fitted = fit(
         task.fit_task(config, model, data),
@@ -74,6 +74,14 @@ def train(
     model.cpu()
     task.after_fit(config, model, data)
     return fitted
+
+
+def _log_epoch(config: Config, tracked: tracking.Run, epoch: Epoch) -> None:
+    """Logs an epoch's metrics and, now and then, its pictures."""
+    tracked.log_metrics(epoch.metrics, epoch.number)
+    if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
+        for name, figure in TASKS[config.task].pictures(epoch.predictions):
+            tracked.log_picture(name, figure, epoch.number)
 
 
 def build_compute(config: Config, processes: Processes) -> Compute:

@@ -1,11 +1,12 @@
 """What a task is to a run: data, a model, a loss, scores and what is shown of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import pandas as pd
+from matplotlib.figure import Figure
 from torch import nn
 
 from tidegate.train import fit, tracking
@@ -92,15 +93,16 @@ class TaskDefinition(ABC, Generic[DataT, ModelT, PredictionsT]):
     def fit_task(self, config: Config, model: ModelT, data: DataT) -> fit.Task:
         """Model and data as the loop takes them."""
 
-    def after_epoch(
-        self,
-        config: Config,  # noqa: ARG002 - for those that draw
-        model: ModelT,  # noqa: ARG002
-        data: DataT,  # noqa: ARG002
-        tracked: tracking.Run,  # noqa: ARG002
-    ) -> Sequence[Callable[[fit.Epoch], None]]:
-        """What is called after every epoch, such as the drawing of a picture."""
-        return ()
+    @abstractmethod
+    def pictures(self, predictions: PredictionsT) -> Iterator[tuple[str, Figure]]:
+        """Draws what an epoch's model makes of the validation part.
+
+        Args:
+            predictions: of :meth:`tidegate.train.fit.Task.validate`.
+
+        Yields:
+            The name of a row of pictures, and the epoch's.
+        """
 
     def after_fit(
         self,

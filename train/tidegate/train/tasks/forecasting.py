@@ -1,11 +1,12 @@
 """Forecasting: series read step by step, and what comes next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
@@ -78,16 +79,8 @@ class Forecasting(TaskDefinition[Panel, Forecaster, tuple[Backtest, ...]]):
         )
 
     @override
-    def after_epoch(
-        self, config: Config, model: Forecaster, data: Panel, tracked: tracking.Run
-    ) -> Sequence[Callable[[fit.Epoch], None]]:
-        def draw(epoch: fit.Epoch) -> None:
-            if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
-                first = data.splits[:1]
-                (forecasts,) = backtests(model, first, "validation", config.forecast.warmup)
-                tracked.log_picture("forecast", plots.forecast_figure(forecasts), epoch.number)
-
-        return (draw,)
+    def pictures(self, predictions: tuple[Backtest, ...]) -> Iterator[tuple[str, Figure]]:
+        yield "forecast", plots.forecast_figure(predictions[0])
 
     @override
     def after_fit(self, config: Config, model: Forecaster, data: Panel) -> None:

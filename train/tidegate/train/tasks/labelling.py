@@ -1,6 +1,6 @@
 """Labelling: a whole sentence, a label for each word or for the sentence."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 from typing_extensions import override
@@ -99,15 +99,9 @@ class Labelling(TaskDefinition[SentenceSplit, Labeller, Answers]):
         return _scored(model, data, predict(model, getattr(data, part), mc_samples=mc_samples))
 
     @override
-    def after_epoch(
-        self, config: Config, model: Labeller, data: SentenceSplit, tracked: tracking.Run
-    ) -> Sequence[Callable[[fit.Epoch], None]]:
-        def draw(epoch: fit.Epoch) -> None:
-            if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
-                for name, figure in _confusion_figures(predict(model, data.validation)):
-                    tracked.log_picture(f"validation_{name}", figure, epoch.number)
-
-        return (draw,)
+    def pictures(self, predictions: Answers) -> Iterator[tuple[str, Figure]]:
+        for name, figure in _confusion_figures(predictions):
+            yield f"validation_{name}", figure
 
     @override
     def report(

@@ -1,11 +1,12 @@
 """Language modelling: a long text read token by token, and what comes next."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+from matplotlib.figure import Figure
 from typing_extensions import override
 
 from tidegate.train import fit, plots, tracking
@@ -17,7 +18,6 @@ from tidegate.train.data.corpus import Corpus, read_corpus
 from tidegate.train.data.series import Part
 from tidegate.train.depth import warn_if_deep
 from tidegate.train.evaluate.language import TokenLosses, score_text
-from tidegate.train.fit.language_modelling import VALIDATION_LANES
 from tidegate.train.inference import sampled_networks
 from tidegate.train.language_model import LanguageModel
 from tidegate.train.tasks.definition import Evaluation, TaskDefinition, WordEmbedding
@@ -77,16 +77,8 @@ class LanguageModelling(TaskDefinition[Corpus, LanguageModel, TokenLosses]):
         )
 
     @override
-    def after_epoch(
-        self, config: Config, model: LanguageModel, data: Corpus, tracked: tracking.Run
-    ) -> Sequence[Callable[[fit.Epoch], None]]:
-        def draw(epoch: fit.Epoch) -> None:
-            if epoch.number == 1 or epoch.number % config.tracking.picture_every == 0:
-                scored = score_text(model, data.validation, data.train, lanes=VALIDATION_LANES)
-                figure = plots.frequency_figure(scored.by_frequency())
-                tracked.log_picture("by_frequency", figure, epoch.number)
-
-        return (draw,)
+    def pictures(self, predictions: TokenLosses) -> Iterator[tuple[str, Figure]]:
+        yield "by_frequency", plots.frequency_figure(predictions.by_frequency())
 
     @override
     def evaluate(
