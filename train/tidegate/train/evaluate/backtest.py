@@ -79,9 +79,11 @@ class Backtest:
             name: of the loss.
         """
         error = (self.truth[..., None] - self.quantiles) / scale[:, None]
-        levels = np.asarray(self.levels)
-        pinball = np.maximum(levels * error, (levels - 1) * error)
-        loss = error**2 if name == "squared" else pinball
+        if name == "squared":
+            loss = error**2
+        else:
+            levels = np.asarray(self.levels)
+            loss = np.maximum(levels * error, (levels - 1) * error)
         known = ~np.isnan(self.truth)
         return float(loss[known].mean()) if known.any() else 0.0
 
