@@ -1,8 +1,6 @@
 """The series of ``[dataset]``, read as it says."""
 
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import NamedTuple
 
 from tidegate.train.config import DataSettings
 from tidegate.train.config.dataset import DatasetConfig
@@ -13,14 +11,6 @@ from tidegate.train.data.panel import Panel
 from tidegate.train.data.split import Cuts, split_panel
 from tidegate.train.data.table import TableLayout
 from tidegate.train.data.tables import load_panel
-
-
-class _TableSource(NamedTuple):
-    """A table and how to read it."""
-
-    file: Path
-    layout: TableLayout
-    cuts: Cuts
 
 
 def load_series(settings: DataSettings, report: SeriesReport = refuse) -> Panel:
@@ -34,23 +24,13 @@ def load_series(settings: DataSettings, report: SeriesReport = refuse) -> Panel:
         ValueError: the data set is not there, or does not fit the settings.
     """
     section = settings.dataset
-    if find_dataset(section.name).table is None:
-        return split_panel([load_co2()], _cuts(section, Cuts()), section.targets or ())
-    return load_panel(*_find_table(section), settings.horizon, report)
-
-
-def _find_table(section: DatasetConfig) -> _TableSource:
-    """The table of ``[dataset]``: the settings given, and those of the catalogue for the rest.
-
-    Raises:
-        ValueError: the data set is no table, or not there.
-    """
     dataset = find_dataset(section.name)
     if dataset.table is None:
-        raise ValueError(f"dataset.name={section.name!r} is not read from a table")
-    given = section.given(one.name for one in fields(TableLayout))
-    layout = replace(dataset.table, **given)
-    return _TableSource(table_file(dataset, section.path), layout, _cuts(section, dataset.cuts))
+        return split_panel([load_co2()], _cuts(section, Cuts()), section.targets or ())
+    # The settings given, and those of the catalogue for the rest.
+    layout = replace(dataset.table, **section.given(one.name for one in fields(TableLayout)))
+    cuts = _cuts(section, dataset.cuts)
+    return load_panel(table_file(dataset, section.path), layout, cuts, settings.horizon, report)
 
 
 def _cuts(section: DatasetConfig, usual: Cuts) -> Cuts:
