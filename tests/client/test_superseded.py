@@ -85,9 +85,9 @@ async def exchange(
 
 async def alone(service: Service, version: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """What one version forecasts after rows that begin a series."""
-    options = {"checkpoint_every": 0, "every_step": False}
     targets = Targets(1, Retry(seconds=0))
-    protocol = Protocol(reference(f"gru/{version}"), targets, **options)  # type: ignore[arg-type]
+    model = reference(f"gru/{version}")
+    protocol = Protocol(model, targets, checkpoint_every=0, every_step=False)
     driver = MemoryDriver([service])
     await driver.do(protocol.open(["alone"], reset=True))
     last = await exchange(driver, protocol, rows, "alone")

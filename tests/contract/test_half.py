@@ -21,18 +21,21 @@ from tidegate.serve.model import load_model
 from tidegate.serve.settings import Settings
 from tidegate.train import Forecaster, ParityError, Recurrent, Zoneout, checkpoint, export_onnx, job
 from tidegate.train.__main__ import main
-from tidegate.train.export import check_file, limits
+from tidegate.train.export import WeightFormat, check_file, limits
 from tidegate.train.export.half import HALF
 from tidegate.train.export.half_arithmetic import with_half_arithmetic
 from tidegate.train.export.rebuild import read_spec, rebuild
 from tidegate.train.export.spec import recurrent_of
+from tidegate.train.recurrent import CellName
 from tidegate.train.scaler import StandardScaler
 
 OPERATORS = {"LSTM", "GRU", "RNN"}
+CELLS: tuple[CellName, ...] = ("gru", "lstm")
+WEIGHTS: tuple[WeightFormat, ...] = ("float32", "float16")
 FEATURES = ("level", "temperature", "load")
 
 
-def forecaster(unit: float = 1.0, cell: str = "gru", **options: Any) -> Forecaster:
+def forecaster(unit: float = 1.0, cell: CellName = "gru", **options: Any) -> Forecaster:
     torch.manual_seed(0)
     scaler = StandardScaler.fit(WALK * unit, (True, False, False))
     common: dict[str, Any] = {
@@ -45,7 +48,7 @@ def forecaster(unit: float = 1.0, cell: str = "gru", **options: Any) -> Forecast
     }
     regularizers = options.pop("regularizers", ())
     width = options.get("segment", len(FEATURES))
-    read = Recurrent(cell, width, HIDDEN, 2, regularizers=regularizers)  # type: ignore[arg-type]
+    read = Recurrent(cell, width, HIDDEN, 2, regularizers=regularizers)
     return Forecaster(read, **common | options).eval()
 
 
@@ -146,7 +149,7 @@ def test_every_weight_is_the_nearest_of_float16(files: Files) -> None:
 def test_raw_units_may_be_of_any_size(unit: float, tmp_path: Path) -> None:
     model = forecaster(unit)
     found = {}
-    for weights in ("float32", "float16"):
+    for weights in WEIGHTS:
         spec = export_onnx(model, tmp_path / f"{weights}.onnx", weights=weights)
         states = {one.input: np.zeros((2, 1, HIDDEN), np.float32) for one in spec.states}
         states["x_previous"] = np.full((1, 1, 3), np.nan, np.float32)
@@ -185,19 +188,19 @@ def test_an_observation_beyond_the_range_of_float16_is_read_as_its_largest_numbe
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("models")
-    for cell, weights in itertools.product(("gru", "lstm"), ("float32", "float16")):
+    for cell, weights in itertools.product(CELLS, WEIGHTS):
         path = folder / f"{cell}-{weights}" / "1" / "model.onnx"
-        export_onnx(forecaster(cell=cell), path, weights=weights)  # type: ignore[arg-type]
+        export_onnx(forecaster(cell=cell), path, weights=weights)
     with running_server(folder) as target, Client(target) as client:
         yield client
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_the_server_streams_what_the_whole_series_gives_near_that_of_float32(
     served: Client, cell: str
 ) -> None:
     rows, streams = WALK.astype(np.float32), {}
-    for weights in ("float16", "float32"):
+    for weights in WEIGHTS:
         name = f"{cell}-{weights}"
         with served.stream(name, ["a"], every_step=True) as stream:
             parts = [stream.send("a", part) for part in np.split(rows, [1, 2, 40])]
@@ -256,7 +259,7 @@ def test_what_cannot_be_float16_is_refused_with_the_reason(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["forecaster of segments", "labeller", "language model"])
 def test_the_judge_is_given_networks_in_float16_arithmetic(name: str, tmp_path: Path) -> None:
-    judged = []
+    judged: list[Any] = []
 
     def judge(model: nn.Module) -> dict[str, float]:
         judged.append(model)
@@ -265,7 +268,7 @@ def test_the_judge_is_given_networks_in_float16_arithmetic(name: str, tmp_path: 
     spec = export_onnx(KINDS[name].eval(), tmp_path / "m.onnx", weights="float16", judge=judge)
     assert spec.metrics == {"score": 0.5}
     (model,) = judged
-    read = model.example(3, 9, torch.Generator().manual_seed(0))  # type: ignore[operator]
+    read = model.example(3, 9, torch.Generator().manual_seed(0))
     outputs, recurrent = [], recurrent_of(model)
     recurrent.register_forward_hook(lambda *called: outputs.append(called[2][0]))
     assert {one.dtype for one in recurrent.parameters()} == {torch.float16}

@@ -101,7 +101,7 @@ def test_a_network_too_small_and_a_format_unknown_are_refused(tmp_path: Path) ->
     with pytest.raises(ValueError, match="no weight matrix has 1024 values"):
         export_onnx(Recurrent("gru", 2, 3), tmp_path / "m.onnx", weights="int8")
     with pytest.raises(ValueError, match="weights='int4' is unknown"):
-        export_onnx(MODELS["gru"], tmp_path / "m.onnx", weights="int4")  # type: ignore[arg-type]
+        export_onnx(MODELS["gru"], tmp_path / "m.onnx", weights="int4")  # type: ignore[arg-type]  # refused
     assert list(tmp_path.iterdir()) == []
 
 

@@ -155,7 +155,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 
 REFUSED_OPTIONS = [
-    (["--host", "0.0.0.0"], "nothing is encrypted or authenticated.*--insecure"),  # noqa: S104
+    (["--host", "0.0.0.0"], "nothing is encrypted or authenticated.*--insecure"),
     (["--max-batch", "0"], "max_batch is 0; it must be at least 1"),
     (["--models", "/nowhere"], "/nowhere does not exist: pass --models"),
     (["--checkpoint-key-file", "/nowhere"], "checkpoint key file /nowhere cannot be read"),
@@ -182,8 +182,8 @@ def test_a_short_checkpoint_key_is_refused(
 
 def test_only_this_machine_counts_as_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "[::1]", "127.3.2.1")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "example.org")))  # noqa: S104
-    assert Settings(host="0.0.0.0", insecure=True).insecure  # noqa: S104
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "example.org")))
+    assert Settings(host="0.0.0.0", insecure=True).insecure
 
 
 def test_every_setting_is_an_option_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from tidegate.train import (
 )
 from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
+from tidegate.train.recurrent import CellName
 from tidegate.train.regularizers import Regularizer
 from tidegate.train.scaler import StandardScaler
 
@@ -25,9 +26,9 @@ HIDDEN = 48
 WORDS = ("<pad>", "<unk>", *(f"word{number}" for number in range(60)))
 
 
-def network(cell: str, *regularizers: Regularizer, **arguments: Any) -> Recurrent:
+def network(cell: CellName, *regularizers: Regularizer, **arguments: Any) -> Recurrent:
     torch.manual_seed(0)
-    return Recurrent(cell, 24, HIDDEN, 2, regularizers=regularizers, **arguments)  # type: ignore[arg-type]  # names below
+    return Recurrent(cell, 24, HIDDEN, 2, regularizers=regularizers, **arguments)
 
 
 WALK = np.random.default_rng(0).normal(size=(90, 3)).cumsum(axis=0) + np.array([300.0, 10.0, -50])

@@ -15,13 +15,13 @@ from tidegate.train.data.tables import load_panel
 DAYS = pd.date_range("2001-01-01", periods=10, freq="D")
 
 
-def long(**columns: object) -> pd.DataFrame:
+def long(**columns: Any) -> pd.DataFrame:
     """Two series of ten days; the second counts from 100."""
     frames = [
         pd.DataFrame({"unique_id": name, "ds": DAYS, "y": np.arange(10.0) + first})
         for name, first in (("a", 0), ("b", 100))
     ]
-    return pd.concat(frames, ignore_index=True).assign(**columns)  # type: ignore[arg-type]
+    return pd.concat(frames, ignore_index=True).assign(**columns)
 
 
 def panel(

@@ -4,6 +4,7 @@ import gzip
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,11 +168,11 @@ def test_a_label_without_words_is_named_and_empty_lines_are_left_out(tmp_path: P
 # Three parts
 
 
-def files(folder: Path, name: str = "slots", **layout: str) -> SentenceFiles:
+def files(folder: Path, name: str = "slots", **layout: Any) -> SentenceFiles:
     return sentence_files(
         find_dataset(name),
         path=folder,
-        layout=Layout(**layout),  # type: ignore[arg-type]
+        layout=Layout(**layout),
     )
 
 

@@ -110,7 +110,7 @@ def test_squared_errors_are_refused_beside_other_quantiles() -> None:
     with pytest.raises(ValueError, match=r"quantile_levels=\[0.1, 0.5\]: squared errors teach the"):
         QuantileHead(1, Shape(1, 1, (0.1, 0.5)), loss="squared")
     with pytest.raises(ValueError, match="loss='mse'"):
-        QuantileHead(1, Shape(1, 1, (0.5,)), loss="mse")  # type: ignore[arg-type]
+        QuantileHead(1, Shape(1, 1, (0.5,)), loss="mse")  # type: ignore[arg-type]  # refused
 
 
 def test_the_quantiles_of_student_t_are_scipys() -> None:

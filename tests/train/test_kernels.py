@@ -198,7 +198,7 @@ def test_a_mask_for_each_row_that_learns_goes_the_readable_path_too(factor: str)
 def test_parts_of_a_mask_for_each_row_belong_together() -> None:
     one = problem(Case("lstm"), "weight_drop-per-example")
     assert one.masks.flip is not None
-    wrong = one.masks._replace(flip=one.masks.flip._replace(rows=None))  # type: ignore[arg-type]
+    wrong = one.masks._replace(flip=one.masks.flip._replace(rows=None))  # type: ignore[arg-type]  # refused
 
     with pytest.raises(ValueError, match="flip_rows and flip_hidden belong together"):
         recurrent_layer("lstm", one.x, None, one.state, one.weights, wrong, reverse=False)

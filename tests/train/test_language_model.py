@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from tidegate.train import LanguageModel, Recurrent, RNNDrop, checkpoint, job
 from tidegate.train.build import build_model, load_data
 from tidegate.train.config import Config
-from tidegate.train.data.corpus import Corpus
+from tidegate.train.data.corpus import Corpus, Unit
 from tidegate.train.evaluate.language import TokenLosses, score_text
 from tidegate.train.fit import LanguageModellingTask
 
@@ -105,10 +106,10 @@ def test_a_network_that_reads_backwards_is_refused_with_the_reason() -> None:
         ({"embedding_std": 0.0}, r"embedding_std=0\.0 is out of range"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(arguments: dict[str, object], text: str) -> None:
-    settings: dict[str, object] = {"vocabulary": VOCABULARY, "embedding_size": 4}
+def test_arguments_that_do_not_fit_are_named(arguments: dict[str, Any], text: str) -> None:
+    settings: dict[str, Any] = {"vocabulary": VOCABULARY, "embedding_size": 4}
     with pytest.raises(ValueError, match=text):
-        LanguageModel(Recurrent("gru", 4, 3), **(settings | arguments))  # type: ignore[arg-type]
+        LanguageModel(Recurrent("gru", 4, 3), **(settings | arguments))
 
 
 def test_a_text_is_scored_token_by_token_with_its_state_carried() -> None:
@@ -147,8 +148,8 @@ def test_bits_per_character_are_of_characters_only() -> None:
     nats = np.array([math.log(2.0), 3 * math.log(2.0)])
     counts = np.array([0, 0, 5, 120, 3])
 
-    def losses(unit: str) -> TokenLosses:
-        return TokenLosses(np.array([2, 3]), nats, VOCABULARY, unit, counts)  # type: ignore[arg-type]
+    def losses(unit: Unit) -> TokenLosses:
+        return TokenLosses(np.array([2, 3]), nats, VOCABULARY, unit, counts)
 
     assert losses("character").metrics()["bits_per_character"] == pytest.approx(2.0)
     assert losses("word").metrics() == pytest.approx({"loss": 2 * math.log(2), "perplexity": 4.0})
@@ -206,12 +207,12 @@ def test_drawn_lengths_are_an_epochs_own_so_that_a_resumed_run_goes_on_among_the
 
 
 def test_masks_of_a_lane_persist_for_an_epoch_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Tensor | None] = []
+    seen: list[Any] = []
     forward = Recurrent.forward
 
-    def spy(self: Recurrent, *args: object, sequences: Tensor | None = None) -> object:
+    def spy(self: Recurrent, *args: Any, sequences: Tensor | None = None) -> object:
         seen.append(sequences)
-        return forward(self, *args, sequences=sequences)  # type: ignore[arg-type]
+        return forward(self, *args, sequences=sequences)
 
     monkeypatch.setattr(Recurrent, "forward", spy)
     network = LanguageModel(
@@ -223,8 +224,8 @@ def test_masks_of_a_lane_persist_for_an_epoch_if_asked_for(monkeypatch: pytest.M
     task = LanguageModellingTask(network, corpus(ids), lanes=2, bptt=10, persistent_masks=True)
     first, second = [list(seen[-2:]) for epoch in (1, 2) if list(task.losses(epoch))]
     assert all(one is not None for one in (*first, *second))
-    assert torch.equal(first[0], first[1])  # type: ignore[arg-type]
-    assert len({*first[0].tolist(), *second[0].tolist()}) == 4  # type: ignore[union-attr]
+    assert torch.equal(first[0], first[1])
+    assert len({*first[0].tolist(), *second[0].tolist()}) == 4
 
 
 @pytest.fixture

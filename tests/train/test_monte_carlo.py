@@ -197,7 +197,8 @@ def test_another_model_says_what_it_predicts() -> None:
             self.network = Case("gru").build(Variational(0.4))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.network(x)[0].sum(dim=-1)  # type: ignore[no-any-return]
+            output: torch.Tensor = self.network(x)[0]
+            return output.sum(dim=-1)
 
     with pytest.raises(TypeError, match="model is a Sum; give prediction="):
         monte_carlo(Sum(), inputs(), mc_samples=2)

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,9 @@ def test_the_network_reads_every_observation_once(monkeypatch: pytest.MonkeyPatc
     model, read = forecaster(panel), []
     forward = model.forward
 
-    def counted(x: torch.Tensor, *rest: object) -> object:
+    def counted(x: torch.Tensor, *rest: Any) -> object:
         read.append(x.shape[1])
-        return forward(x, *rest)  # type: ignore[arg-type]
+        return forward(x, *rest)
 
     monkeypatch.setattr(model, "forward", counted)
     backtests(model, panel.splits, "test")

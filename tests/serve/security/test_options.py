@@ -17,7 +17,7 @@ from tidegate.serve.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104
+EVERYWHERE = "0.0.0.0"
 
 
 def test_a_host_that_others_reach_needs_tls_or_tokens_or_a_word(tmp_path: Path) -> None:
