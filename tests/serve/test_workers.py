@@ -48,6 +48,12 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def let_pass(seconds: float) -> None:
+    """Waits for the clock itself, as the one of another process cannot be set."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() > end)
+
+
 class Workers(ServerProcess):
     """A server with workers, and what the system knows of them."""
 
@@ -69,6 +75,13 @@ class Workers(ServerProcess):
     def all_connections(self) -> dict[int, int]:
         return {pid: self.connections(pid) for pid in self.pids}
 
+    def wait_for_connections(self, wanted: dict[int, int]) -> None:
+        until(lambda: self.all_connections() == wanted)
+
+    def wait_for_new(self, before: set[int]) -> None:
+        """Waits until as many workers are there as wanted, and not the same."""
+        until(lambda: len(self.pids) == WORKERS and self.pids != before)
+
     def on_each(self, stack: ExitStack) -> dict[int, RawStream]:
         """A stream on each worker, by the worker's process."""
         found: dict[int, RawStream] = {}
@@ -82,7 +95,7 @@ class Workers(ServerProcess):
                     found[reached] = stream
                     stack.push(one.pop_all())
                     before[reached] += 1
-            until(lambda: self.all_connections() == before)  # noqa: B023 - called here
+            self.wait_for_connections(before)
             if len(found) == WORKERS:
                 return found
         raise AssertionError("all connections went to one worker")
@@ -138,7 +151,7 @@ def test_a_killed_worker_is_replaced_and_its_streams_go_on_bit_for_bit(
                 for pid in before:
                     if server.connections(pid):
                         psutil.Process(pid).kill()
-                until(lambda: len(server.pids) == WORKERS and server.pids != before)  # noqa: B023
+                server.wait_for_new(before)
             forecasts.append(stream.step("a", row))
         until(lambda: server.scraper.value("worker_restarts_total") == 2)
         until(lambda: server.scraper.value("workers") == WORKERS)
@@ -153,7 +166,7 @@ def test_a_worker_that_hangs_is_replaced(models: Path) -> None:
         before = server.pids
         hanging = psutil.Process(min(before))
         hanging.suspend()
-        until(lambda: len(server.pids) == WORKERS and server.pids != before)
+        server.wait_for_new(before)
         until(lambda: server.scraper.value("workers") == WORKERS)
         assert server.scraper.value("worker_restarts_total") == 1
         assert server.pids & before == before - {hanging.pid}
@@ -167,8 +180,7 @@ def test_a_standstill_of_the_supervisor_costs_no_worker(models: Path) -> None:
         for change in (supervisor.suspend, supervisor.resume):
             change()
             # Longer than a worker may be silent.
-            after = time.monotonic() + 3
-            until(lambda: time.monotonic() > after)  # noqa: B023 - called here
+            let_pass(seconds=3)
         assert server.pids == before
         assert server.scraper.value("worker_restarts_total") == 0
 
