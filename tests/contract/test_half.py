@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from support.large_models import HIDDEN, MODELS, WALK, network, trained_language_model
+from support.large_models import HIDDEN, MODELS, WALK, network
 from support.models import HEADS, Session
 from support.server import running_server
+from support.trained import trained_language_model
 from tidegate.client import Client
 from tidegate.serve.inspection import describe
 from tidegate.serve.model import load_model
@@ -280,7 +281,7 @@ def test_the_judge_is_given_networks_in_float16_arithmetic(name: str, tmp_path: 
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    return trained_language_model(tmp_path)
+    return trained_language_model(tmp_path, HIDDEN, epochs=8)
 
 
 def test_the_command_writes_what_the_metric_allows_and_nothing_else(

@@ -17,6 +17,7 @@ from support.models import (
     small_forecaster,
     small_recurrent,
 )
+from support.trained import trained_language_model
 from tidegate.serve.errors import LoadError
 from tidegate.serve.model import load_model
 from tidegate.serve.settings import Settings
@@ -29,14 +30,10 @@ from tidegate.train import (
     WeightDrop,
     Zaremba,
     Zoneout,
-    checkpoint,
     export_onnx,
-    job,
 )
 from tidegate.train.__main__ import main
 from tidegate.train.accuracy import build_mc_judge
-from tidegate.train.build import build_model, load_data
-from tidegate.train.config import Config
 from tidegate.train.export import check_file
 from tidegate.train.export.contract import census
 from tidegate.train.export.mc_masks import mask_values
@@ -212,26 +209,8 @@ def test_the_server_refuses_the_file_and_says_what_to_serve(tmp_path: Path) -> N
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    for part in ("a", "b", "c"):
-        (tmp_path / part).write_text("the tide comes in\nthe tide goes out\n" * 10)
-    config = Config.model_validate(
-        {
-            "name": "tide",
-            "task": "language_modelling",
-            "dataset": {"name": "text", "path": tmp_path, "files": ["a", "b", "c"]},
-            "model": {
-                "hidden_size": 8,
-                "num_layers": 1,
-                "embedding_size": 8,
-                "regularizers": [{"name": "variational", "p": 0.2}],
-            },
-            "training": {"epochs": 2, "lanes": 1, "bptt": 10, "learning_rate": 0.02},
-        }
-    )
-    data = load_data(config)
-    model = build_model(config, data)
-    job.train(config, model, data)
-    return checkpoint.save(tmp_path / "model.pt", config, model)
+    method = {"name": "variational", "p": 0.2}
+    return trained_language_model(tmp_path, 8, epochs=2, regularizers=[method])
 
 
 def test_the_command_judges_the_mean_of_sampled_networks_by_the_tasks_metric(

@@ -7,8 +7,9 @@ import onnx
 import pytest
 import torch
 
-from support.large_models import HIDDEN, MODELS, network, trained_language_model
+from support.large_models import HIDDEN, MODELS, network
 from support.models import Session
+from support.trained import trained_language_model
 from tidegate.serve.inspection import describe
 from tidegate.serve.model import load_model
 from tidegate.serve.settings import Settings
@@ -115,7 +116,7 @@ def test_a_float_file_is_as_it_was(tmp_path: Path) -> None:
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    return trained_language_model(tmp_path)
+    return trained_language_model(tmp_path, HIDDEN, epochs=8)
 
 
 def test_the_command_writes_what_the_metric_allows_with_both_scores(

@@ -1,23 +1,12 @@
-"""Models whose weights are worth rounding, and a trained one for the command."""
+"""Models whose weights are worth rounding."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from tidegate.train import (
-    Forecaster,
-    Labeller,
-    LanguageModel,
-    Recurrent,
-    Zoneout,
-    checkpoint,
-    job,
-)
-from tidegate.train.build import build_model, load_data
-from tidegate.train.config import Config
+from tidegate.train import Forecaster, Labeller, LanguageModel, Recurrent, Zoneout
 from tidegate.train.recurrent import CellName
 from tidegate.train.regularizers import Regularizer
 from tidegate.train.scaler import StandardScaler
@@ -55,22 +44,3 @@ MODELS: dict[str, nn.Module] = {
     ),
     "language model": LanguageModel(network("lstm"), vocabulary=WORDS[1:], embedding_size=24),
 }
-
-
-def trained_language_model(folder: Path) -> Path:
-    """The checkpoint of a model that has learned two lines of text."""
-    for part in ("a", "b", "c"):
-        (folder / part).write_text("the tide comes in\nthe tide goes out\n" * 10)
-    config = Config.model_validate(
-        {
-            "name": "tide",
-            "task": "language_modelling",
-            "dataset": {"name": "text", "path": folder, "files": ["a", "b", "c"]},
-            "model": {"hidden_size": HIDDEN, "num_layers": 1, "embedding_size": HIDDEN},
-            "training": {"epochs": 8, "lanes": 1, "bptt": 10, "learning_rate": 0.02},
-        }
-    )
-    data = load_data(config)
-    model = build_model(config, data)
-    job.train(config, model, data)
-    return checkpoint.save(folder / "model.pt", config, model)
