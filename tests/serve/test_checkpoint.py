@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from support import onnx_models
 from support.server import running_server
 from support.streams import RawStream
 from tidegate.client import Client, InvalidArgumentError
@@ -19,7 +20,7 @@ from tidegate.serve.errors import (
     CheckpointMismatchError,
     PermissionDeniedError,
 )
-from tidegate.serve.model import Model, load_model
+from tidegate.serve.model import Model
 from tidegate.serve.settings import Settings
 from tidegate.v1 import checkpoint_pb2 as pb
 from tidegate.v1 import inference_pb2
@@ -33,8 +34,7 @@ Refused = (CheckpointError, CheckpointMismatchError, PermissionDeniedError)
 
 @pytest.fixture(scope="module")
 def model(models: Path) -> Model:
-    path = models / "lstm" / "1" / "model.onnx"
-    return load_model("lstm", "1", path, Settings(provider="cpu"))
+    return onnx_models.load(models, "lstm")
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support import onnx_models
 from support.executor import HeldExecutor, turns
 from tidegate.serve.batcher import Batcher
 from tidegate.serve.checkpoint import CheckpointSigner
 from tidegate.serve.entries import Chunks
 from tidegate.serve.errors import ServingError
-from tidegate.serve.model import Model, load_model
+from tidegate.serve.model import Model
 from tidegate.serve.opening import Opening
 from tidegate.serve.ragged import padded, ragged_range, split_runs
 from tidegate.serve.settings import Settings
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def model(models: Path) -> Model:
-    path = models / "difference" / "1" / "model.onnx"
-    return load_model("difference", "1", path, Settings(provider="cpu"))
+    return onnx_models.load(models, "difference")
 
 
 def table_of(model: Model, **limits: Any) -> SeriesTable:

@@ -5,7 +5,7 @@ ONNX Runtime's CPU provider runs their recurrent operators in float32, with cast
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,8 +17,6 @@ from support.server import running_server
 from tidegate.client import Client, ClientError
 from tidegate.serve.errors import LoadError
 from tidegate.serve.loading import load_content
-from tidegate.serve.model import load_model
-from tidegate.serve.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +45,6 @@ def values(rows: int = 30) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
 
 
-def load(halves: Path, name: str) -> Any:
-    return load_model(name, "1", halves / name / "1" / "model.onnx", Settings(provider="cpu"))
-
-
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_stream_of_float16_is_close_to_that_of_float32(half_client: Client, cell: str) -> None:
     rows, forecasts = values(), {}
@@ -73,7 +67,7 @@ def test_windows_and_streams_of_float16_agree(half_client: Client) -> None:
 
 
 def test_states_take_half_the_bytes(halves: Path) -> None:
-    half, whole = load(halves, "lstm"), load(halves, "lstm-whole")
+    half, whole = (onnx_models.load(halves, name) for name in ("lstm", "lstm-whole"))
     assert [state.dtype for state in half.states] == [np.float16, np.float16]
     assert 2 * sum(s.nbytes for s in half.states) == sum(s.nbytes for s in whole.states)
 

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from support import onnx_models
 from support.executor import HeldExecutor, turns
 from tidegate.serve.errors import ServingError
-from tidegate.serve.model import Model, load_model
+from tidegate.serve.model import Model
 from tidegate.serve.runner import Runner
 from tidegate.serve.settings import Settings
 
@@ -27,8 +28,7 @@ Lengths = list[int]
 
 @pytest.fixture(scope="module")
 def model(models: Path) -> Model:
-    path = models / "gru" / "1" / "model.onnx"
-    return load_model("gru", "1", path, Settings(provider="cpu"))
+    return onnx_models.load(models, "gru")
 
 
 def windows(lengths: Lengths, seed: int = 0) -> list[NDArray[np.float32]]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support import onnx_models
 from support.ownership import Clock
 from tidegate.serve.checkpoint import CheckpointSigner
-from tidegate.serve.model import Model, load_model
+from tidegate.serve.model import Model
 from tidegate.serve.service import Service
 from tidegate.serve.settings import Settings
 from tidegate.serve.streams import SeriesTable
@@ -24,8 +25,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="module")
 def model(models: Path) -> Model:
-    path = models / "gru" / "1" / "model.onnx"
-    return load_model("gru", "1", path, Settings(provider="cpu"))
+    return onnx_models.load(models, "gru")
 
 
 @pytest.fixture

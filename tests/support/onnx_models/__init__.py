@@ -1,6 +1,6 @@
 """Tiny seeded models, built as the exporter builds real ones, for tests of the server."""
 
-from support.onnx_models.files import half, save, set_spec, spec_of
+from support.onnx_models.files import half, load, save, set_spec, spec_of
 from support.onnx_models.forecaster import crashing, forecaster
 from support.onnx_models.labeller import LABELS, WORDS, labeller
 
@@ -11,6 +11,7 @@ __all__ = [
     "forecaster",
     "half",
     "labeller",
+    "load",
     "save",
     "set_spec",
     "spec_of",

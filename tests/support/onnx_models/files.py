@@ -1,14 +1,16 @@
-"""Files of models: where they lie, the spec in them, and their halves."""
+"""Files of models: where they lie and how they are loaded, the spec in them, and their halves."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from google.protobuf import json_format
 from onnx import helper
 from onnxruntime.transformers import float16
 
+from tidegate.serve.model import Model, load_model
+from tidegate.serve.settings import Settings
 from tidegate.v1 import model_spec_pb2 as pb
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ def save(model: onnx.ModelProto, models: Path, name: str, version: str = "1") ->
     path.parent.mkdir(parents=True)
     onnx.save(model, path)
     return path
+
+
+def load(models: Path, name: str, **settings: Any) -> Model:
+    """Loads version 1 as the server does, for the CPU if `settings` do not say otherwise."""
+    path = models / name / "1" / "model.onnx"
+    return load_model(name, "1", path, Settings(**{"provider": "cpu", **settings}))
 
 
 def set_spec(model: onnx.ModelProto, text: str) -> None:
