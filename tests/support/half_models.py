@@ -1,36 +1,14 @@
 """Models of every kind that a float16 file may hold, and their files."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from support.large_models import HIDDEN, MODELS, WALK, network
+from support.large_models import FEATURES, MODELS, WALK, forecaster, network
 from support.models import HEADS
-from tidegate.train import Forecaster, Recurrent, Zoneout, export_onnx
-from tidegate.train.recurrent import CellName
+from tidegate.train import Forecaster, Zoneout, export_onnx
 from tidegate.train.scaler import StandardScaler
-
-FEATURES = ("level", "temperature", "load")
-
-
-def forecaster(unit: float = 1.0, cell: CellName = "gru", **options: Any) -> Forecaster:
-    torch.manual_seed(0)
-    scaler = StandardScaler.fit(WALK * unit, (True, False, False))
-    common: dict[str, Any] = {
-        "features": FEATURES,
-        "targets": ("level", "load"),
-        "horizon": 12,
-        "quantile_levels": (0.1, 0.5, 0.9),
-        "scaler": scaler,
-        "frequency": "h",
-    }
-    regularizers = options.pop("regularizers", ())
-    width = options.get("segment", len(FEATURES))
-    read = Recurrent(cell, width, HIDDEN, 2, regularizers=regularizers)
-    return Forecaster(read, **common | options).eval()
 
 
 def segmented() -> Forecaster:

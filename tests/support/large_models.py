@@ -20,7 +20,27 @@ def network(cell: CellName, *regularizers: Regularizer, **arguments: Any) -> Rec
     return Recurrent(cell, 24, HIDDEN, 2, regularizers=regularizers, **arguments)
 
 
+FEATURES = ("level", "temperature", "load")
 WALK = np.random.default_rng(0).normal(size=(90, 3)).cumsum(axis=0) + np.array([300.0, 10.0, -50])
+
+
+def forecaster(unit: float = 1.0, cell: CellName = "gru", **options: Any) -> Forecaster:
+    torch.manual_seed(0)
+    scaler = StandardScaler.fit(WALK * unit, (True, False, False))
+    common: dict[str, Any] = {
+        "features": FEATURES,
+        "targets": ("level", "load"),
+        "horizon": 12,
+        "quantile_levels": (0.1, 0.5, 0.9),
+        "scaler": scaler,
+        "frequency": "h",
+    }
+    regularizers = options.pop("regularizers", ())
+    width = options.get("segment", len(FEATURES))
+    read = Recurrent(cell, width, HIDDEN, 2, regularizers=regularizers)
+    return Forecaster(read, **common | options).eval()
+
+
 MODELS: dict[str, nn.Module] = {
     "lstm": network("lstm"),
     "gru": network("gru"),
@@ -33,14 +53,6 @@ MODELS: dict[str, nn.Module] = {
         embedding_size=24,
         decoder="crf",
     ),
-    "forecaster": Forecaster(
-        Recurrent("gru", 3, HIDDEN, 2),
-        features=("level", "temperature", "load"),
-        targets=("level", "load"),
-        horizon=12,
-        quantile_levels=(0.1, 0.5, 0.9),
-        scaler=StandardScaler.fit(WALK, (True, False, False)),
-        frequency="h",
-    ),
+    "forecaster": forecaster(),
     "language model": LanguageModel(network("lstm"), vocabulary=WORDS[1:], embedding_size=24),
 }

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from support.half_models import KINDS, forecaster
-from support.large_models import HIDDEN, MODELS
+from support.half_models import KINDS
+from support.large_models import HIDDEN, MODELS, forecaster
 from support.trained import trained_language_model
 from tidegate.train import ParityError, checkpoint, export_onnx, job
 from tidegate.train.__main__ import main

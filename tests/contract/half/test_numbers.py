@@ -10,8 +10,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from support.half_models import Files, forecaster
-from support.large_models import HIDDEN, WALK
+from support.half_models import Files
+from support.large_models import HIDDEN, WALK, forecaster
 from support.models import Session
 from support.server import running_server
 from tidegate.client import Client
