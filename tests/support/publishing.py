@@ -1,4 +1,4 @@
-"""Versions and aliases of a model `m` that come and go while a server runs."""
+"""Versions and aliases of a model that come and go while a server runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def publish(folder: Path, version: str, *, checksum: str | None = None, **model: Any) -> None:
+def publish(
+    folder: Path, version: str, *, name: str = "m", checksum: str | None = None, **model: Any
+) -> None:
     """Adds a version in one piece, as a publisher should."""
     onnx_model = onnx_models.forecaster("gru", seed=int(version), hidden=8, layers=1, **model)
     content = onnx_model.SerializeToString()
-    path = folder / "m" / version / "model.onnx"
+    path = folder / name / version / "model.onnx"
     path.parent.mkdir(parents=True)
     digest = checksum or hashlib.sha256(content).hexdigest()
     path.with_name("model.onnx.sha256").write_text(f"{digest}  model.onnx\n")
