@@ -1,28 +1,26 @@
 """Whole runs that Ray starts: two real workers, one MLflow run, Ctrl-C and --resume."""
 
-import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import pytest
-import torch
 
-from support.processes_recipe import trained, write_recipe
+from support.processes_recipe import (
+    MANY_EPOCHS,
+    MANY_OPTIONS,
+    PYTHON,
+    TORCHRUN,
+    assert_close,
+    fit,
+    interrupt,
+    trained,
+    write_recipe,
+)
 from tidegate.train import config, job
 from tidegate.train.__main__ import main
 
-LAUNCHERS = {
-    "ray": [sys.executable, "-m"],
-    "torchrun": [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", "2", "-m"),
-    ],
-}
+RAY = ("--engine", "ray")
 
 
 @pytest.fixture
@@ -30,32 +28,12 @@ def recipe(tmp_path: Path, store_uri: str) -> Path:
     return write_recipe(tmp_path, store_uri)
 
 
-@contextmanager
-def fit(
-    engine: str, recipe: Path, output: Path, arguments: Sequence[str] = ()
-) -> Iterator["subprocess.Popen[str]"]:
-    command = [*LAUNCHERS[engine], "tidegate.train", "fit", str(recipe), "--engine", engine]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [*command, "--output", str(output), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**environment, "RAY_ADDRESS": "local"},
-    ) as process:
-        try:
-            yield process
-        finally:
-            # It ends its own processes.
-            process.terminate()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_workers_of_ray_track_one_run_with_the_weights_of_two_processes_of_torchrun(
     recipe: Path, tmp_path: Path, store_uri: str
 ) -> None:
-    with fit("ray", recipe, tmp_path / "ray") as process:
+    with fit(PYTHON, recipe, tmp_path / "ray", *RAY) as process:
         printed, _ = process.communicate(timeout=400)
 
     assert process.returncode == 0, printed
@@ -66,7 +44,7 @@ def test_two_workers_of_ray_track_one_run_with_the_weights_of_two_processes_of_t
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.status, run.data.tags["processes"]) == ("FINISHED", "2")
     assert [path.name for path in (tmp_path / "ray").iterdir()] == ["nouns"]
-    with fit("torchrun", recipe, tmp_path / "torchrun") as process:
+    with fit(TORCHRUN, recipe, tmp_path / "torchrun", "--engine", "torchrun") as process:
         printed, _ = process.communicate(timeout=400)
     assert process.returncode == 0, printed
     expected = trained(tmp_path / "torchrun")
@@ -78,32 +56,22 @@ def test_two_workers_of_ray_track_one_run_with_the_weights_of_two_processes_of_t
 @pytest.mark.timeout(900)
 def test_ctrl_c_stops_all_workers_and_they_resume(recipe: Path, tmp_path: Path) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
-    many = ("--training.epochs", "60", "--training.patience", "60")
 
-    with fit("ray", recipe, together, many) as process:
-        assert process.stdout is not None
-        while "epoch 2/60" not in next(process.stdout):
-            pass
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=100)
+    with fit(PYTHON, recipe, together, *RAY, *MANY_OPTIONS) as process:
+        rest = interrupt(process, together)
 
     assert process.returncode == 130, rest
-    assert "and saved; the same command with --resume goes on from there" in rest
-    state = torch.load(together / "nouns" / "training.pt", weights_only=True)["training"]
-    assert state["epoch"] < 60
-    with fit("ray", recipe, together, (*many, "--resume")) as resumed:
+    with fit(PYTHON, recipe, together, *RAY, *MANY_OPTIONS, "--resume") as resumed:
         printed, _ = resumed.communicate(timeout=400)
     assert resumed.returncode == 0, printed
-    job.run(config.load(recipe, {"training.epochs": 60, "training.patience": 60}), alone)
-    expected = trained(alone)
-    for name, weight in trained(together).items():
-        torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-3)
+    job.run(config.load(recipe, MANY_EPOCHS), alone)
+    assert_close(together, alone, atol=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_what_a_worker_refuses_is_said_in_one_line(recipe: Path, tmp_path: Path) -> None:
-    with fit("ray", recipe, tmp_path / "out", ["--resume"]) as process:
+    with fit(PYTHON, recipe, tmp_path / "out", *RAY, "--resume") as process:
         printed, _ = process.communicate(timeout=400)
 
     assert process.returncode == 2, printed
@@ -115,7 +83,7 @@ def test_what_a_worker_refuses_is_said_in_one_line(recipe: Path, tmp_path: Path)
 def test_more_workers_than_this_machine_has_processors_for_are_an_error(
     recipe: Path, tmp_path: Path
 ) -> None:
-    with fit("ray", recipe, tmp_path / "out", ["--ray.workers", "999"]) as process:
+    with fit(PYTHON, recipe, tmp_path / "out", *RAY, "--ray.workers", "999") as process:
         printed, _ = process.communicate(timeout=400)
 
     assert process.returncode == 2, printed
