@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -15,6 +14,7 @@ import pytest
 
 from support import onnx_models
 from support.server import running_server
+from support.waiting import wait_until
 from tidegate.client import Client
 from tidegate.serve.errors import LoadError
 from tidegate.serve.registry import Reference, parse
@@ -23,7 +23,7 @@ from tidegate.serve.settings import Settings
 from tidegate.train import tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 ROWS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
@@ -74,12 +74,6 @@ def registry(mlflow_uri: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     return Registry(mlflow_uri, request.node.name, tmp_path)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-
-
 def test_the_champion_is_served_and_the_next_one_takes_its_place(
     registry: Registry, tmp_path: Path
 ) -> None:
@@ -102,7 +96,9 @@ def test_the_champion_is_served_and_the_next_one_takes_its_place(
             stream.send("live", ROWS[:4])
             second = registry.register(2, 0.9)
             assert second.is_champion
-            wait_until(lambda: [m.version for m in client.list_models()] == [second.version])
+            wait_until(
+                lambda: [m.version for m in client.list_models()] == [second.version], seconds=30
+            )
             last = stream.send("live", ROWS[4:])
         np.testing.assert_array_equal(last[-1], before[0])
         assert not np.array_equal(client.forecast(f"{registry.name}@champion", [ROWS]), before)

@@ -15,6 +15,7 @@ import pytest
 from support.metrics import Scraper, free_port
 from support.server import running_server
 from support.streams import RawStream
+from support.waiting import wait_until
 from tidegate.client import Client, ResourceExhaustedError
 from tidegate.serve.connections import channel_options
 from tidegate.serve.errors import ResourceExhaustedError as ServerResourceExhaustedError
@@ -25,17 +26,10 @@ from tidegate.v1 import inference_pb2 as pb
 from tidegate.v1 import inference_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 ROW = np.zeros((1, 3), np.float32)
 START = pb.StreamForecastRequest(start=pb.Start(model=pb.ModelReference(name="gru")))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
 
 
 def test_one_stream_too_many_is_refused_within_100_ms(models: Path) -> None:

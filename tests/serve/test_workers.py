@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,6 +17,7 @@ from support.metrics import Scraper, free_port
 from support.redis_server import RedisServer, needs_redis
 from support.server import ServerProcess
 from support.streams import RawStream
+from support.waiting import wait_until
 from tidegate.client import Client, FailedPreconditionError
 from tidegate.serve.__main__ import main as serve_main
 from tidegate.serve.grpc_experiments import EXPERIMENTS
@@ -23,25 +25,19 @@ from tidegate.serve.workers.port import shared_port
 from tidegate.v1 import inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 WORKERS = 2
 GRU = pb.ModelReference(name="gru")
+# A worker is a process that starts anew.
+until = partial(wait_until, seconds=60)
 
 
 def values(rows: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what another process does."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def let_pass(seconds: float) -> None:

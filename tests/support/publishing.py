@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from support import onnx_models
 from tidegate.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -37,12 +35,6 @@ def move_alias(folder: Path, version: str) -> None:
     path = folder / "m" / "aliases.json"
     path.with_suffix(".tmp").write_text(json.dumps({"champion": version}))
     path.with_suffix(".tmp").replace(path)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
 
 
 def versions(client: Client) -> list[str]:

@@ -10,8 +10,9 @@ import pytest
 
 from support import onnx_models
 from support.metrics import Scraper, free_port
-from support.publishing import move_alias, publish, remove, versions, wait_until
+from support.publishing import move_alias, publish, remove, versions
 from support.server import running_server
+from support.waiting import wait_until
 from tidegate.client import Client
 from tidegate.serve.errors import LoadError
 from tidegate.serve.repository import Repository
